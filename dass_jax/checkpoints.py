@@ -1,0 +1,142 @@
+"""Saving pytrees and what describes them, through orbax; restoring strictly.
+
+A save is atomic: orbax writes into a temporary folder and renames it, so a killed process leaves
+the previous save in place.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dass_jax.errors import UserError
+
+
+def _manager(folder: pathlib.Path, *, create: bool) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=1, create=create, cleanup_tmp_directories=create, enable_async_checkpointing=False
+    )
+    return ocp.CheckpointManager(
+        pathlib.Path(folder).absolute(),
+        options=options,
+        item_handlers={
+            "arrays": ocp.StandardCheckpointHandler(),
+            "metadata": ocp.JsonCheckpointHandler(),
+        },
+    )
+
+
+def exists(folder: pathlib.Path) -> bool:
+    """Whether the folder holds a complete save."""
+    return latest_step(folder) is not None
+
+
+def latest_step(folder: pathlib.Path) -> int | None:
+    """The number of the newest complete save, or None."""
+    if not pathlib.Path(folder).is_dir():
+        return None
+    with _manager(folder, create=False) as manager:
+        return manager.latest_step()
+
+
+def save(folder: pathlib.Path, step: int, arrays: Any, metadata: dict[str, Any]) -> None:
+    """Writes a save and then drops the one before.
+
+    Args:
+      folder: Where saves of this thing lie.
+      step: Number of this save, larger than the last one's.
+      arrays: A pytree of arrays.
+      metadata: What JSON can hold.
+
+    Raises:
+      UserError: If the folder already holds this step or a newer one.
+    """
+    with _manager(folder, create=True) as manager:
+        args = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(jax.tree.map(_to_numpy, arrays)),
+            metadata=ocp.args.JsonSave(metadata),
+        )
+        # orbax declines to overwrite without an error
+        if not manager.save(step, args=args):
+            raise UserError(f"{folder} already holds step {manager.latest_step()}: remove it first")
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_numpy(leaf: Any) -> np.ndarray:
+    """Typed keys are saved as the integers they consist of."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _from_numpy(leaf: Any, like: Any) -> Any:
+    if _is_key(like):
+        return jax.random.wrap_key_data(np.asarray(leaf), impl=jax.random.key_impl(like))
+    return np.asarray(leaf)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+
+
+def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
+    """The description of the newest save.
+
+    Raises:
+      UserError: If there is none.
+    """
+    step = latest_step(folder)
+    if step is None:
+        raise UserError(f"no checkpoint in {folder}")
+    with _manager(folder, create=False) as manager:
+        return manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata
+
+
+def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
+    """Reads the newest save into the shape of a template.
+
+    Args:
+      folder: Where saves of this thing lie.
+      template: A pytree of arrays or ``jax.ShapeDtypeStruct`` with the expected structure; random
+        keys must be arrays.
+
+    Returns:
+      The arrays, on the host, and the metadata.
+
+    Raises:
+      UserError: If there is no save, or its tree, shapes or types differ from the template.
+    """
+    step = latest_step(folder)
+    if step is None:
+        raise UserError(f"no checkpoint in {folder}")
+    target = jax.tree.map(_abstract, template)
+    with _manager(folder, create=False) as manager:
+        saved = manager.item_metadata(step)["arrays"]
+        _require_equal(folder, saved, target)
+        args = ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(target), metadata=ocp.args.JsonRestore()
+        )
+        restored = manager.restore(step, args=args)
+    return jax.tree.map(_from_numpy, restored.arrays, template), restored.metadata
+
+
+def _describe(tree: Any) -> dict[str, tuple]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in names.items()}
+
+
+def _require_equal(folder: pathlib.Path, saved: Any, target: Any) -> None:
+    """Orbax restores a partial tree without complaint, so compare before."""
+    found, expected = _describe(getattr(saved, "tree", saved)), _describe(target)
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise UserError(
+                f"the checkpoint in {folder} does not fit: {name} is {found.get(name, 'missing')} "
+                f"there, {expected.get(name, 'absent')} here"
+            )

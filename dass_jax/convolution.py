@@ -1,0 +1,120 @@
+"""A 2-D convolution whose gradients stay fast inside compiled loops, to any order.
+
+XLA's CPU backend rewrites convolutions into the form that its fast kernels want only in the entry
+computation of a compiled function. The gradient that JAX derives for a convolution permutes its
+dimension numbers, so inside ``lax.scan``, ``lax.map`` or ``lax.cond`` it runs about ten times
+slower (jax-ml/jax issue 12868). Here every gradient is written as a plain NHWC x HWIO convolution
+of explicitly transposed operands. Gradients are built with the function itself, so derivatives of
+derivatives are as fast.
+
+Dimension letters: B batch, H W input size, h w output size, k kernel size, I input channels,
+O output channels.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class _Window(NamedTuple):
+    """Static parameters of a convolution, equal in both spatial axes but for the padding."""
+
+    stride: int
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    input_dilation: int
+    kernel_dilation: int
+
+
+def _dilated(size: int, dilation: int) -> int:
+    return (size - 1) * dilation + 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(inputs: Array, kernel: Array, window: _Window) -> Array:
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        window_strides=(window.stride,) * 2,
+        padding=window.padding,
+        lhs_dilation=(window.input_dilation,) * 2,
+        rhs_dilation=(window.kernel_dilation,) * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _forward(inputs: Array, kernel: Array, window: _Window) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(inputs, kernel, window), (inputs, kernel)
+
+
+def _input_gradient(cotangent: Array, kernel: Array, window: _Window, shape: tuple) -> Array:
+    """The flipped kernel with swapped channel axes, over the stride-dilated cotangent."""
+    padding = []
+    for axis in (0, 1):
+        reach = _dilated(kernel.shape[axis], window.kernel_dilation) - 1
+        low = reach - window.padding[axis][0]
+        spread = _dilated(cotangent.shape[axis + 1], window.stride)
+        extent = _dilated(shape[axis + 1], window.input_dilation)
+        padding.append((low, extent + reach - low - spread))
+    transposed = _Window(
+        stride=window.input_dilation,
+        padding=(padding[0], padding[1]),
+        input_dilation=window.stride,
+        kernel_dilation=window.kernel_dilation,
+    )
+    return _convolve(cotangent, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), transposed)
+
+
+def _kernel_gradient(cotangent: Array, inputs: Array, window: _Window, shape: tuple) -> Array:
+    """Batch and channel axes swapped, with the cotangent as the kernel."""
+    padding = []
+    for axis in (0, 1):
+        low = window.padding[axis][0]
+        reach = _dilated(shape[axis], window.kernel_dilation) - 1
+        spread = _dilated(cotangent.shape[axis + 1], window.stride)
+        extent = _dilated(inputs.shape[axis + 1], window.input_dilation)
+        padding.append((low, reach + spread - extent - low))
+    correlation = _Window(
+        stride=window.kernel_dilation,
+        padding=(padding[0], padding[1]),
+        input_dilation=window.input_dilation,
+        kernel_dilation=window.stride,
+    )
+    gradient = _convolve(
+        jnp.transpose(inputs, (3, 1, 2, 0)), jnp.transpose(cotangent, (1, 2, 0, 3)), correlation
+    )
+    return jnp.transpose(gradient, (1, 2, 0, 3))
+
+
+def _backward(
+    window: _Window, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    inputs, kernel = residuals
+    return (
+        _input_gradient(cotangent, kernel, window, inputs.shape),
+        _kernel_gradient(cotangent, inputs, window, kernel.shape),
+    )
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def conv2d(
+    inputs: Float[Array, "B H W I"], kernel: Float[Array, "k k I O"], stride: int = 1
+) -> Float[Array, "B h w O"]:
+    """Convolves with zero padding of ``(k - 1) // 2`` on every side, as PyTorch counts it.
+
+    Args:
+      inputs: Images or feature maps, [B, H, W, I].
+      kernel: Weights, [k, k, I, O] with odd ``k``.
+      stride: Step between windows, the same in both axes.
+
+    Returns:
+      Feature maps, [B, h, w, O] with ``h = (H - 1) // stride + 1``. Reverse-mode differentiable
+      to any order; forward mode is not available.
+    """
+    margin = (kernel.shape[0] - 1) // 2
+    padding = ((margin, margin), (margin, margin))
+    return _convolve(inputs, kernel, _Window(stride, padding, 1, 1))

@@ -1,0 +1,109 @@
+"""A task: the images of some classes of a dataset, cut into training, validation and test parts."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from dass_jax.data.images import ImageDataset, Images, limit_per_class, split_validation
+from dass_jax.data.sources import load
+from dass_jax.errors import UserError
+
+Role = Literal["meta_train", "meta_valid", "meta_test"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """Where a task's images come from and how many of them it uses.
+
+    Attributes:
+      name: Unique; names the task's folders and keys its random numbers.
+      role: ``meta_train`` tasks train the predictor, ``meta_valid`` tasks select it,
+        ``meta_test`` tasks are unseen.
+      source: What ``data.load`` takes.
+      classes: Which classes of the source, by index; all of them if empty.
+      num_classes: How many classes a generated source shall have.
+      seed: Draws images of a limited number, and generated classes.
+      train_per_class: Training images of each class, at most; all of them if None.
+      valid_per_class: Validation images of each class, cut from the training images.
+      test_per_class: Test images of each class, at most; all of them if None.
+    """
+
+    name: str
+    role: Role
+    source: str
+    classes: tuple[int, ...] = ()
+    num_classes: int | None = None
+    seed: int = 0
+    train_per_class: int | None = None
+    valid_per_class: int = 10
+    test_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in get_args(Role):
+            raise UserError(
+                f"task {self.name!r} has the role {self.role!r}: "
+                f"choose one of {', '.join(get_args(Role))}"
+            )
+        if not self.name or not self.name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(
+                f"task name {self.name!r}: use letters, digits, '_' and '-', it names a folder"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """The images of one task.
+
+    Attributes:
+      spec: Where they come from.
+      train: Training images.
+      valid: What accuracies are measured on while choosing.
+      test: What only final reports look at.
+      class_names: One name per class.
+    """
+
+    spec: TaskSpec
+    train: Images
+    valid: Images
+    test: Images
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+def _limit(images: Images, count: int | None, seed: int) -> Images:
+    return images if count is None else limit_per_class(images, count, seed)
+
+
+def load_task(spec: TaskSpec, image_size: int) -> TaskData:
+    """Reads a task's images.
+
+    Args:
+      spec: The task.
+      image_size: Height and width that images are resized to, in pixels.
+
+    Returns:
+      The images; validation is cut from the training split by the task's seed.
+
+    Raises:
+      UserError: If the source cannot be read or has too few images.
+    """
+    dataset: ImageDataset = load(
+        spec.source,
+        image_size=image_size,
+        classes=spec.classes or None,
+        num_classes=spec.num_classes,
+        seed=spec.seed,
+    )
+    train, valid = split_validation(
+        dataset.train, images_per_class=spec.valid_per_class, seed=spec.seed
+    )
+    return TaskData(
+        spec=spec,
+        train=_limit(train, spec.train_per_class, spec.seed),
+        valid=valid,
+        test=_limit(dataset.test, spec.test_per_class, spec.seed),
+        class_names=dataset.class_names,
+    )

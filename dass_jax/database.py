@@ -1,0 +1,179 @@
+"""The database: measured students of every task, on disk.
+
+``manifest.json`` says how it was made; ``records/TASK/`` holds one Parquet file per finished batch
+of students, written under a temporary name and renamed, so a part is complete or absent.
+"""
+
+import dataclasses
+import datetime
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import dass_jax
+from dass_jax.errors import UserError
+from dass_jax.search_space import Architecture, ResNetSpace, stack
+from dass_jax.workdir import read_json, write_atomically, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentRecord:
+    """One distilled student; accuracies are fractions in [0, 1].
+
+    Attributes:
+      task: Name of the task.
+      student_id: The student's number within its task.
+      replicate: Which image orders and views it was distilled with.
+      depths: Active blocks of each stage.
+      widths: Absolute widths of the active blocks of each stage.
+      flops: Multiply-adds for one image.
+      num_params: Trainable parameters.
+      initial_accuracy: Validation accuracy after remapping, before training.
+      final_accuracy: Validation accuracy after the last epoch: the predictor's target.
+      best_accuracy: Best validation accuracy of any evaluation.
+      test_accuracy: Test accuracy after the last epoch; only final reports look at it.
+      curve_epochs: The evaluated epochs.
+      curve: Validation accuracy after each of them.
+      loss: Mean training loss of the last epoch.
+      diverged: Whether that loss is not finite.
+      seconds: The student's share of its batch's time.
+    """
+
+    task: str
+    student_id: int
+    replicate: int
+    depths: list[int]
+    widths: list[list[int]]
+    flops: int
+    num_params: int
+    initial_accuracy: float
+    final_accuracy: float
+    best_accuracy: float
+    test_accuracy: float
+    curve_epochs: list[int]
+    curve: list[float]
+    loss: float
+    diverged: bool
+    seconds: float
+
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("student_id", pa.int32()),
+        ("replicate", pa.int32()),
+        ("depths", pa.list_(pa.int32())),
+        ("widths", pa.list_(pa.list_(pa.int32()))),
+        ("flops", pa.int64()),
+        ("num_params", pa.int64()),
+        ("initial_accuracy", pa.float64()),
+        ("final_accuracy", pa.float64()),
+        ("best_accuracy", pa.float64()),
+        ("test_accuracy", pa.float64()),
+        ("curve_epochs", pa.list_(pa.int32())),
+        ("curve", pa.list_(pa.float64())),
+        ("loss", pa.float64()),
+        ("diverged", pa.bool_()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+def part_path(database: pathlib.Path, task: str, replicate: int, batch: int) -> pathlib.Path:
+    """Where the records of one batch of students lie."""
+    return database / "records" / task / f"replicate{replicate:03d}-batch{batch:05d}.parquet"
+
+
+def write_part(path: pathlib.Path, records: Sequence[StudentRecord]) -> None:
+    """Writes the records of a finished batch, atomically."""
+    table = pa.Table.from_pylist([dataclasses.asdict(record) for record in records], SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_records(database: pathlib.Path, task: str) -> list[StudentRecord]:
+    """All records of a task, by replicate and student.
+
+    Raises:
+      UserError: If a part is damaged.
+    """
+    records: list[StudentRecord] = []
+    for path in sorted((database / "records" / task).glob("replicate*.parquet")):
+        try:
+            rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path} is damaged ({reason}): remove it and build the database again"
+            ) from error
+        records += [StudentRecord(**row) for row in rows]
+    return sorted(records, key=lambda record: (record.replicate, record.student_id))
+
+
+def first_replicate(records: Sequence[StudentRecord]) -> list[StudentRecord]:
+    """The records that serve as labels: replicate 0, without diverged students."""
+    return [record for record in records if record.replicate == 0 and not record.diverged]
+
+
+def architectures_of(space: ResNetSpace, records: Sequence[StudentRecord]) -> Architecture:
+    """The students' architectures, as a batch."""
+    return stack([space.architecture(record.depths, record.widths) for record in records])
+
+
+def column(records: Sequence[StudentRecord], name: str) -> np.ndarray:
+    """One field of all records, as an array."""
+    return np.asarray([getattr(record, name) for record in records])
+
+
+def _difference(old: Any, new: Any, path: str) -> str | None:
+    """The first place where two nested settings differ, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            found = _difference(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path} was {old!r} and is now {new!r}"
+
+
+def open_manifest(database: pathlib.Path, recipe: dict[str, Any]) -> None:
+    """Writes the manifest of a new database, or checks that an existing one was made alike.
+
+    Args:
+      database: The database's folder.
+      recipe: All settings that its records depend on, as JSON can hold them.
+
+    Raises:
+      UserError: If the folder holds a database made with other settings.
+    """
+    path = database / "manifest.json"
+    if path.exists():
+        manifest = read_json(path)
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise UserError(f"{path} has another format version: build a new database")
+        if difference := _difference(manifest["recipe"], recipe, ""):
+            raise UserError(
+                f"{database} was built with other settings ({difference}): "
+                "restore them or use another work directory"
+            )
+        return
+    write_json(
+        path,
+        {
+            "format_version": FORMAT_VERSION,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "dass_jax": dass_jax.__version__,
+            "jax": jax.__version__,
+            "device": str(jax.devices()[0].device_kind),
+            "recipe": recipe,
+        },
+    )

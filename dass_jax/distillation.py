@@ -1,0 +1,240 @@
+"""Knowledge distillation of a population of students (DaSS, section 3.1; Hinton et al., 2015).
+
+Dimension letters: K students, B batch, C classes, E evaluations.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from dass_jax import resnet, training
+from dass_jax.data.augmentation import Augmentation
+from dass_jax.errors import UserError
+from dass_jax.randomness import Stream, fold_in, task_key
+from dass_jax.remapping import Kind, check_kind, remap
+from dass_jax.search_space import Architecture, ResNetSpace
+from dass_jax.training import SGDConfig, Split, Teacher
+
+
+def kd_loss(
+    student_logits: Float[Array, "B C"],
+    teacher_logits: Float[Array, "B C"],
+    labels: Int[Array, " B"],
+    *,
+    alpha: float = 0.5,
+    temperature: float = 6.0,
+) -> Float[Array, ""]:
+    """The distillation loss, averaged over the batch.
+
+    ``(1 - alpha) T^2 CE(softmax(teacher / T), log_softmax(student / T)) + alpha CE(labels, student)``
+
+    Args:
+      student_logits: The student's outputs.
+      teacher_logits: The teacher's outputs for the same images.
+      labels: Class indices.
+      alpha: Weight of the labels against the teacher, in [0, 1].
+      temperature: T, how much both distributions are softened.
+
+    Returns:
+      The batch mean.
+    """
+    soft = optax.softmax_cross_entropy(
+        student_logits / temperature, jax.nn.softmax(teacher_logits / temperature)
+    )
+    hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
+    return jnp.mean((1 - alpha) * temperature**2 * soft + alpha * hard)
+
+
+@dataclasses.dataclass(frozen=True)
+class KDLoss:
+    """``kd_loss`` with its settings, hashable."""
+
+    alpha: float = 0.5
+    temperature: float = 6.0
+
+    def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
+        if teacher_logits is None:
+            raise ValueError("distillation needs teacher logits")
+        return kd_loss(
+            logits, teacher_logits, labels, alpha=self.alpha, temperature=self.temperature
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """How a student is distilled.
+
+    Attributes:
+      sgd: The optimiser.
+      loss: Weight of the labels and temperature.
+      remapping: How students inherit the teacher's weights; see ``remapping.remap``.
+      teacher_logits: ``cached`` (computed once for each view) or ``online`` (every step).
+      num_views: V, the fixed views that the epochs cycle through; sets the size of the cache.
+      networks_per_step: k, students vmapped at a time; the device's default if None.
+    """
+
+    sgd: SGDConfig = SGDConfig(epochs=50)
+    loss: KDLoss = KDLoss()
+    remapping: Kind = "copy_paste_first"
+    teacher_logits: str = "cached"
+    num_views: int = 50
+    networks_per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.teacher_logits not in ("cached", "online"):
+            raise UserError(
+                f"teacher_logits must be 'cached' or 'online', got {self.teacher_logits!r}"
+            )
+        if self.num_views < 1:
+            raise UserError(f"num_views must be at least 1, got {self.num_views}")
+
+
+class Assignment(NamedTuple):
+    """Everything on the device that distilling for one task needs.
+
+    Attributes:
+      name: The task's name, part of its random keys.
+      seed: The experiment's seed.
+      variables: The teacher.
+      train: Training images.
+      valid: Images that the curve and the predictor's target are measured on.
+      test: Images that only final reports look at.
+      teacher: View -> where that view's teacher logits come from.
+    """
+
+    name: str
+    seed: int
+    variables: resnet.Variables
+    train: Split
+    valid: Split
+    test: Split
+    teacher: Callable[[int], Teacher]
+
+
+class PopulationResult(NamedTuple):
+    """What distilling K students gave; accuracies are fractions in [0, 1].
+
+    Attributes:
+      initial: Validation accuracy of the remapped students before any training, [K].
+      epochs: The evaluated epochs, [E].
+      curve: Validation accuracy after each of them, [E, K].
+      loss: Mean training loss of the last epoch, [K].
+      test: Test accuracy after the last epoch, [K].
+      variables: The distilled students, masked, with a leading K axis.
+    """
+
+    initial: np.ndarray
+    epochs: np.ndarray
+    curve: np.ndarray
+    loss: np.ndarray
+    test: np.ndarray
+    variables: resnet.Variables
+
+    @property
+    def final(self) -> np.ndarray:
+        """Validation accuracy after the last epoch, [K]."""
+        return self.curve[-1]
+
+    @property
+    def best(self) -> np.ndarray:
+        """Best validation accuracy of any evaluation, [K]."""
+        return self.curve.max(0)
+
+
+def view_of_epoch(config: DistillConfig, replicate: int, epoch: int) -> int:
+    """Replicates use other views: epoch e of replicate r uses view (r * epochs + e) mod V."""
+    return (replicate * config.sgd.epochs + epoch) % config.num_views
+
+
+def views_needed(config: DistillConfig, replicates: int) -> int:
+    """How many of the V views are used by that many replicates."""
+    return min(config.num_views, replicates * config.sgd.epochs)
+
+
+def inherit(
+    space: ResNetSpace,
+    assignment: Assignment,
+    architectures: Architecture,
+    student_ids: Int[np.ndarray, " K"],
+    kind: Kind,
+) -> resnet.Variables:
+    """Initial variables of K students; a student's id keys ``random_init`` alone."""
+    check_kind(space, kind)
+    init_key = task_key(assignment.seed, assignment.name, Stream.STUDENT_INIT)
+
+    def one(architecture: Architecture, student_id: Array) -> resnet.Variables:
+        key = fold_in(init_key, student_id)
+        return remap(space, assignment.variables, architecture, kind, key)
+
+    return jax.jit(jax.vmap(one))(architectures, jnp.asarray(student_ids))
+
+
+def distil_population(
+    space: ResNetSpace,
+    config: DistillConfig,
+    augmentation: Augmentation,
+    assignment: Assignment,
+    architectures: Architecture,
+    student_ids: Int[np.ndarray, " K"],
+    replicate: int = 0,
+    on_epoch: Callable[[training.EpochReport], None] = lambda report: None,
+) -> PopulationResult:
+    """Distils K students of one task together.
+
+    Args:
+      space: The search space.
+      config: How students are distilled.
+      augmentation: What training views may do.
+      assignment: Images and teacher of the task.
+      architectures: K architectures.
+      student_ids: Stable ids of the students.
+      replicate: Which orders and views; another replicate is "another seed".
+      on_epoch: Called after every epoch.
+
+    Returns:
+      Accuracies, the learning curves and the distilled students.
+    """
+    steps = training.steps_per_epoch(len(assignment.train.labels), config.sgd.batch_size)
+    plan = training.Plan(
+        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs,
+        config.networks_per_step,
+    )  # fmt: skip
+    variables = inherit(space, assignment, architectures, student_ids, config.remapping)
+
+    def accuracy(variables: resnet.Variables, split: Split) -> np.ndarray:
+        k = config.networks_per_step
+        return np.asarray(
+            training.evaluate(space, variables, architectures, split, networks_per_step=k)
+        )
+
+    initial = accuracy(variables, assignment.valid)
+    states = training.init_states(plan, variables)
+    epochs = training.Epochs(
+        train=assignment.train,
+        valid=assignment.valid,
+        order_key=fold_in(task_key(assignment.seed, assignment.name, Stream.ORDER), replicate),
+        view_key=task_key(assignment.seed, assignment.name, Stream.VIEWS),
+        view=lambda epoch: view_of_epoch(config, replicate, epoch),
+        teacher=lambda epoch: assignment.teacher(view_of_epoch(config, replicate, epoch)),
+    )
+    evaluated, curve = [], []
+    for report in training.run_epochs(plan, states, architectures, epochs):
+        on_epoch(report)
+        if report.accuracy is not None:
+            evaluated.append(report.epoch)
+            curve.append(report.accuracy)
+    variables = training.variables_of(report.states)
+    return PopulationResult(
+        initial=initial,
+        epochs=np.asarray(evaluated),
+        curve=np.stack(curve),
+        loss=report.loss,
+        test=accuracy(variables, assignment.test),
+        variables=variables,
+    )

@@ -1,0 +1,171 @@
+"""Everything that defines an experiment, typed: what a file under ``configs/`` fills in."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dass_jax import settings
+from dass_jax.cost import Budget
+from dass_jax.data.augmentation import Augmentation
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import DistillConfig
+from dass_jax.errors import UserError
+from dass_jax.meta_learning import MetaConfig
+from dass_jax.predictor.model import PredictorConfig
+from dass_jax.resnet import check_image_size
+from dass_jax.search_space import ResNetSpace
+from dass_jax.teacher import TeacherConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabaseConfig:
+    """How many students are measured.
+
+    Attributes:
+      students_per_task: Students sampled for each task.
+      replicates: How often each student is distilled, with other image orders and views.
+      students_per_batch: K, students trained together; finished batches are what a stopped build
+        keeps.
+    """
+
+    students_per_task: int = 50
+    replicates: int = 1
+    students_per_batch: int = 10
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise UserError(f"{field.name} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """How students are searched for, and what the winner is compared with.
+
+    Attributes:
+      pool_size: Candidates sampled under the budget and scored.
+      top_k: Candidates kept.
+      max_flops: Budget in multiply-adds per image; unlimited if None.
+      max_params: Budget in parameters; unlimited if None.
+      max_flops_share: Budget as a share of the teacher's flops, in (0, 1].
+      max_params_share: Budget as a share of the teacher's parameters, in (0, 1].
+      replicates: How many seeds the winner is distilled with.
+      random_students: Random students under the same budget, distilled for comparison.
+    """
+
+    pool_size: int = 1000
+    top_k: int = 5
+    max_flops: int | None = None
+    max_params: int | None = None
+    max_flops_share: float | None = None
+    max_params_share: float | None = None
+    replicates: int = 3
+    random_students: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("pool_size", "top_k", "replicates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1")
+        if self.top_k > self.pool_size:
+            raise UserError(f"top_k {self.top_k} is more than pool_size {self.pool_size}")
+        for name in ("flops", "params"):
+            share = getattr(self, f"max_{name}_share")
+            if share is not None and not 0 < share <= 1:
+                raise UserError(f"max_{name}_share is {share}: give a share in (0, 1]")
+            if share is not None and getattr(self, f"max_{name}") is not None:
+                raise UserError(f"give either max_{name} or max_{name}_share, not both")
+
+    def budget(self, teacher_flops: int, teacher_params: int) -> Budget:
+        """The limits in absolute numbers, for a teacher of this cost."""
+        flops, params = self.max_flops, self.max_params
+        if self.max_flops_share is not None:
+            flops = int(self.max_flops_share * teacher_flops)
+        if self.max_params_share is not None:
+            params = int(self.max_params_share * teacher_params)
+        return Budget(flops, params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment; the defaults are the paper's.
+
+    Attributes:
+      seed: Every random number derives from it.
+      image_size: Height and width of all images, in pixels.
+      space: The teacher's shape and the students within.
+      augmentation: What training views may do.
+      teacher: How teachers are trained.
+      kd: How the database's students are distilled.
+      final: How the winner of a search is distilled.
+      database: How many students are measured.
+      predictor: What the predictor sees, and its sizes.
+      meta: How the predictor is meta-trained.
+      search: How students are searched for.
+      tasks: The tasks, in alphabetical order.
+    """
+
+    seed: int = 0
+    image_size: int = 64
+    space: ResNetSpace = ResNetSpace((32, 64, 128, 256), 5)
+    augmentation: Augmentation = Augmentation()
+    teacher: TeacherConfig = TeacherConfig()
+    kd: DistillConfig = DistillConfig()
+    final: DistillConfig = DistillConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    meta: MetaConfig = MetaConfig()
+    search: SearchConfig = SearchConfig()
+    tasks: tuple[TaskSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_image_size(self.space, self.image_size)
+
+    def task(self, name: str) -> TaskSpec:
+        """The task of this name.
+
+        Raises:
+          UserError: If there is none.
+        """
+        for spec in self.tasks:
+            if spec.name == name:
+                return spec
+        known = ", ".join(spec.name for spec in self.tasks)
+        raise UserError(f"there is no task {name!r} in this experiment: choose from {known}")
+
+    def with_role(self, *roles: str) -> tuple[TaskSpec, ...]:
+        """The tasks that have one of these roles."""
+        return tuple(spec for spec in self.tasks if spec.role in roles)
+
+
+def default_config() -> ConfigDict:
+    """The paper's experiment as an editable configuration, without tasks."""
+    config = settings.to_config(Experiment())
+    del config.tasks
+    config.tasks = ConfigDict()
+    return config
+
+
+def from_config(config: ConfigDict) -> Experiment:
+    """Checks a configuration.
+
+    Args:
+      config: From ``default_config``, with ``tasks`` mapping names to fields of ``TaskSpec``.
+
+    Returns:
+      The typed experiment.
+
+    Raises:
+      UserError: If a field is unknown or of the wrong type, or there is no task.
+    """
+    values: dict[str, Any] = config.to_dict()
+    tasks: Mapping[str, Any] = values.pop("tasks", {})
+    if not tasks:
+        raise UserError("config.tasks is empty: name at least one task")
+    specs = tuple(
+        settings.build(TaskSpec, {"name": name, **fields}, f"config.tasks.{name}")
+        for name, fields in tasks.items()
+    )
+    experiment = settings.build(Experiment, values)
+    return dataclasses.replace(experiment, tasks=specs)

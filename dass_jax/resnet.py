@@ -1,0 +1,280 @@
+"""One ResNet that is the teacher and, under a mask, every student (DaSS, section 3.1).
+
+Shortcuts have no parameters: they only pool, zero-pad and crop. A student that is nowhere deeper
+or wider than the teacher is therefore exactly the teacher-shaped network in which missing
+channels are zero and missing blocks are the identity. The masks lie on the parameters, which
+costs nothing; the only activation that needs one is a shortcut that crops.
+
+Dimension letters: B batch, H W image size, h w feature map size, I C channels, N classes.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from dass_jax.errors import UserError
+from dass_jax.layers import BatchNorm, Conv, Width, mask_channels, uniform_fan_in
+from dass_jax.search_space import Architecture, ResNetSpace
+
+Variables = dict[str, Any]
+Features = dict[str, Array]
+
+def _shortcut(inputs: Array, channels: int, stride: int, width: Width) -> Array:
+    """Pools 2x2 where the stride is 2, then zero-pads or crops the last channels."""
+    if stride == 2:
+        # reshape and max: the gradient of reduce-window is slow on CPU
+        batch, height, across, depth = inputs.shape
+        inputs = inputs.reshape(batch, height // 2, 2, across // 2, 2, depth).max((2, 4))
+    missing = max(channels - inputs.shape[-1], 0)
+    padded = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, missing)))[..., :channels]
+    return mask_channels(padded, width)
+
+
+class BasicBlock(nn.Module):
+    """conv - BN - ReLU - conv - BN, plus the parameter-free shortcut, ReLU."""
+
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "B H W I"], width: Width, train: bool
+    ) -> Float[Array, "B h w C"]:
+        hidden = Conv(self.channels, self.stride, name="conv1")(inputs, width)
+        hidden = nn.relu(BatchNorm(name="norm1")(hidden, width, train))
+        hidden = Conv(self.channels, name="conv2")(hidden, width)
+        hidden = BatchNorm(name="norm2")(hidden, width, train)
+        return nn.relu(hidden + _shortcut(inputs, self.channels, self.stride, width))
+
+
+class ResNet(nn.Module):
+    """Stem, stages of basic blocks, global average pool, dense layer.
+
+    Attributes:
+      block_widths: Channels of every block, one tuple per stage; the stem has the first's.
+      strides: Stride of each stage's first block.
+      num_classes: Outputs of the dense layer.
+    """
+
+    block_widths: tuple[tuple[int, ...], ...]
+    strides: tuple[int, ...]
+    num_classes: int
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], architecture: Architecture | None, train: bool
+    ) -> tuple[Float[Array, "B N"], Features]:
+        width = None if architecture is None else architecture.widths[0, 0]
+        hidden = Conv(self.block_widths[0][0], name="stem_conv")(images, width)
+        hidden = nn.relu(BatchNorm(name="stem_norm")(hidden, width, train))
+        features = {"stem": hidden}
+        for stage in range(len(self.strides)):
+            hidden = self._stage(hidden, stage, architecture, train)
+            features[f"stage{stage + 1}"] = hidden
+        pooled = jnp.mean(hidden, (1, 2))
+        fan_in = pooled.shape[-1]
+        if architecture is not None:
+            fan_in = architecture.widths[-1, architecture.depths[-1] - 1]
+        init = uniform_fan_in(fan_in)
+        dense = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, name="dense")
+        return dense(pooled), features
+
+    def _stage(
+        self, hidden: Array, stage: int, architecture: Architecture | None, train: bool
+    ) -> Array:
+        for index, channels in enumerate(self.block_widths[stage]):
+            stride = self.strides[stage] if index == 0 else 1
+            block = BasicBlock(channels, stride, name=block_name(stage, index))
+            width = None if architecture is None else architecture.widths[stage, index]
+            if architecture is None or index == 0 or self.is_initializing():
+                hidden = block(hidden, width, train)
+                continue
+            # a loop over students really skips absent blocks; vmap turns this into a select
+            hidden = nn.cond(
+                index < architecture.depths[stage],
+                lambda block, inputs, width=width: block(inputs, width, train),
+                lambda block, inputs: inputs,
+                block,
+                hidden,
+            )
+        return hidden
+
+
+def block_name(stage: int, index: int) -> str:
+    """Name of a block's variables; both counts start at 0, stages are printed from 1."""
+    return f"stage{stage + 1}_block{index}"
+
+
+def block_widths(variables: Variables) -> tuple[tuple[int, ...], ...]:
+    """The channels of every block, read from the shapes of the parameters."""
+    params = variables["params"]
+    widths: list[tuple[int, ...]] = []
+    while block_name(len(widths), 0) in params:
+        row: list[int] = []
+        while (name := block_name(len(widths), len(row))) in params:
+            row.append(params[name]["conv1"]["kernel"].shape[-1])
+        widths.append(tuple(row))
+    return tuple(widths)
+
+
+def num_classes(variables: Variables) -> int:
+    """The number of classes, read from the dense layer."""
+    return variables["params"]["dense"]["bias"].shape[-1]
+
+
+def _full_widths(space: ResNetSpace) -> tuple[tuple[int, ...], ...]:
+    return tuple((width,) * space.stage_depth for width in space.stage_widths)
+
+
+def check_image_size(space: ResNetSpace, *sizes: int) -> None:
+    """Refuses sizes at which strided convolutions and 2x2 pools would round differently.
+
+    Args:
+      space: The search space.
+      *sizes: Height and width of the images, or either if they are square.
+
+    Raises:
+      UserError: If the total stride of the space does not divide one of the sizes.
+    """
+    total = math.prod(space.strides)
+    for size in sizes:
+        if size < total or size % total:
+            raise UserError(
+                f"image size {size} is not a multiple of {total}, the total stride of the "
+                f"network: resize the images"
+            )
+
+
+def init(
+    space: ResNetSpace,
+    key: Key[Array, ""],
+    num_classes: int,
+    architecture: Architecture | None = None,
+) -> Variables:
+    """Fresh variables of the teacher's shape.
+
+    Args:
+      space: The search space.
+      key: Random key.
+      num_classes: Outputs of the dense layer.
+      architecture: Whose sizes set the scale of the initial values; the teacher's by default.
+
+    Returns:
+      ``{"params": ..., "batch_stats": ...}``; not masked.
+    """
+    module = ResNet(_full_widths(space), space.strides, num_classes)
+    images = jnp.zeros((1, *[math.prod(space.strides)] * 2, 3))
+    return module.init(key, images, architecture or space.full(), False)
+
+
+def _run(
+    module: ResNet,
+    variables: Variables,
+    architecture: Architecture | None,
+    images: Array,
+    train: bool,
+) -> Any:
+    if not train:
+        return module.apply(variables, images, architecture, False)
+    (logits, features), updates = module.apply(
+        variables, images, architecture, True, mutable=["batch_stats"]
+    )
+    return logits, features, updates["batch_stats"]
+
+
+def apply(
+    space: ResNetSpace,
+    variables: Variables,
+    architecture: Architecture,
+    images: Float[Array, "B H W 3"],
+    *,
+    train: bool,
+) -> Any:
+    """Runs a student as the masked teacher.
+
+    Args:
+      space: The search space, static.
+      variables: Teacher-shaped variables; channels and blocks outside of the student have no
+        influence. The number of classes is read from the dense layer.
+      architecture: The student, without batch axes; ``space.full()`` is the teacher.
+      images: Images in [-1, 1], NHWC.
+      train: Whether batch normalisation uses the batch's statistics.
+
+    Returns:
+      ``(logits, features)`` in evaluation and ``(logits, features, batch_stats)`` in training.
+      ``features`` maps stem, stage1, ... to teacher-wide maps that are zero outside of the
+      student's channels.
+
+    Raises:
+      UserError: If the variables do not have the shape of the space.
+    """
+    check_image_size(space, *images.shape[1:3])
+    widths = block_widths(variables)
+    if widths != _full_widths(space):
+        raise UserError(
+            f"the network's blocks have the widths {widths}, but the search space "
+            f"{_full_widths(space)}: use the stage_widths and stage_depth of this teacher"
+        )
+    module = ResNet(widths, space.strides, num_classes(variables))
+    return _run(module, variables, architecture, images, train)
+
+
+def apply_dense(
+    space: ResNetSpace, variables: Variables, images: Float[Array, "B H W 3"], *, train: bool
+) -> Any:
+    """Runs a network that has exactly the size of its variables, without any mask.
+
+    Args:
+      space: The search space, static; only its strides matter.
+      variables: What ``cut`` returned, or a teacher's variables.
+      images: Images in [-1, 1], NHWC.
+      train: Whether batch normalisation uses the batch's statistics.
+
+    Returns:
+      As ``apply``; feature maps have the network's own channels.
+    """
+    check_image_size(space, *images.shape[1:3])
+    module = ResNet(block_widths(variables), space.strides, num_classes(variables))
+    return _run(module, variables, None, images, train)
+
+
+def cut(space: ResNetSpace, variables: Variables, architecture: Architecture) -> Variables:
+    """Cuts a masked student out of teacher-shaped variables, at its own size.
+
+    Args:
+      space: The search space.
+      variables: Teacher-shaped variables or gradients of such, with any collections.
+      architecture: The student, concrete and without batch axes.
+
+    Returns:
+      Variables for ``apply_dense``: the first channels of the active blocks.
+    """
+    student = space.to_json(architecture)
+    inputs = stem = student["widths"][0][0]
+    sizes = {"stem_conv": (3, stem), "stem_norm": (stem, stem)}
+    for stage, row in enumerate(student["widths"]):
+        for index, width in enumerate(row):
+            sizes[block_name(stage, index)] = (inputs, width)
+            inputs = width
+    sizes["dense"] = (inputs, num_classes(variables))
+
+    def slice_leaf(path: Any, leaf: Array, name: str) -> Array:
+        ins, outs = sizes[name]
+        if leaf.ndim == 1:
+            return leaf[:outs]
+        return leaf[..., : outs if path[0].key == "conv2" else ins, :outs]
+
+    return {
+        collection: {
+            name: jax.tree_util.tree_map_with_path(
+                lambda path, leaf, name=name: slice_leaf(path, leaf, name), subtree
+            )
+            for name, subtree in modules.items()
+            if name in sizes
+        }
+        for collection, modules in variables.items()
+    }

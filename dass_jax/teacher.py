@@ -1,0 +1,179 @@
+"""Training the teacher of a task (DaSS, section 4 and appendix)."""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from dass_jax import checkpoints, resnet, training
+from dass_jax.data.augmentation import Augmentation
+from dass_jax.errors import UserError
+from dass_jax.randomness import Stream, task_key
+from dass_jax.search_space import ResNetSpace, stack
+from dass_jax.training import SGDConfig, Split, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSmoothingLoss:
+    """Cross-entropy against labels mixed with the uniform distribution, averaged over the batch."""
+
+    smoothing: float = 0.1
+
+    def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
+        del teacher_logits  # a teacher has no teacher
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), self.smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """How teachers are trained.
+
+    Attributes:
+      sgd: The optimiser.
+      loss: Cross-entropy with label smoothing.
+    """
+
+    sgd: SGDConfig = SGDConfig(epochs=180)
+    loss: LabelSmoothingLoss = LabelSmoothingLoss()
+
+
+class TeacherResult(NamedTuple):
+    """A trained teacher; accuracies are fractions in [0, 1].
+
+    Attributes:
+      variables: The network at its best evaluation.
+      accuracy: Its validation accuracy.
+      epoch: When that was, in epochs done.
+      curve: Pairs of epochs done and validation accuracy.
+    """
+
+    variables: resnet.Variables
+    accuracy: float
+    epoch: int
+    curve: list[tuple[int, float]]
+
+
+class _Progress(NamedTuple):
+    """What a run needs to continue exactly; saved after every evaluation."""
+
+    states: TrainState
+    best: resnet.Variables
+
+
+def _first(population: Any) -> Any:
+    """The only network of a population of one, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], population)
+
+
+def train_teacher(
+    space: ResNetSpace,
+    config: TeacherConfig,
+    augmentation: Augmentation,
+    *,
+    name: str,
+    seed: int,
+    num_classes: int,
+    train: Split,
+    valid: Split,
+    progress_folder: pathlib.Path | None = None,
+    on_epoch: Callable[[training.EpochReport], None] = lambda report: None,
+) -> TeacherResult:
+    """Trains the largest network of the space on one task and keeps its best evaluation.
+
+    Args:
+      space: The search space, whose full architecture the teacher is.
+      config: How to train.
+      augmentation: What training views may do.
+      name: The task's name, part of its random keys.
+      seed: The experiment's seed.
+      num_classes: Outputs of the dense layer.
+      train: Training images.
+      valid: Images that choose the best evaluation.
+      progress_folder: Where to save after every evaluation, and to continue from to the same
+        numbers; removed by the caller once the result is safe.
+      on_epoch: Called after every epoch.
+
+    Returns:
+      The teacher at its best evaluation, the earliest one on ties.
+
+    Raises:
+      UserError: If saved progress was made with other settings.
+    """
+    sgd = config.sgd
+    steps = training.steps_per_epoch(len(train.labels), sgd.batch_size)
+    plan = training.Plan(space, sgd, config.loss, augmentation, steps * sgd.epochs)
+    variables = resnet.init(space, task_key(seed, name, Stream.TEACHER_INIT), num_classes)
+    population = jax.tree.map(lambda leaf: leaf[None], variables)
+    progress = _Progress(training.init_states(plan, population), variables)
+    curve: list[tuple[int, float]] = []
+    if progress_folder is not None and checkpoints.exists(progress_folder):
+        progress, saved = checkpoints.restore(progress_folder, progress)
+        progress = jax.tree.map(jnp.asarray, progress)
+        if saved["config"] != repr((config, augmentation, seed)):
+            raise UserError(
+                f"{progress_folder} was begun with other settings: remove it or restore them"
+            )
+        curve = [(epoch, accuracy) for epoch, accuracy in saved["curve"]]
+    epochs = training.Epochs(
+        train=train,
+        valid=valid,
+        order_key=task_key(seed, name, Stream.TEACHER_ORDER),
+        view_key=task_key(seed, name, Stream.TEACHER_VIEWS),
+        view=lambda epoch: epoch,
+        teacher=lambda epoch: None,
+    )
+    best = progress.best
+    begin = curve[-1][0] if curve else 0
+    full = stack([space.full()])
+    for report in training.run_epochs(plan, progress.states, full, epochs, begin):
+        if report.accuracy is not None:
+            accuracy = float(report.accuracy[0])
+            if not curve or accuracy > max(past for _, past in curve):
+                best = _first(training.variables_of(report.states))
+            curve.append((report.epoch, accuracy))
+            if progress_folder is not None:
+                metadata = {"config": repr((config, augmentation, seed)), "curve": curve}
+                snapshot = _Progress(report.states, best)
+                checkpoints.save(progress_folder, report.epoch, snapshot, metadata)
+        on_epoch(report)
+    epoch, accuracy = max(curve, key=lambda entry: entry[1])
+    return TeacherResult(jax.tree.map(np.asarray, best), accuracy, epoch, curve)
+
+
+def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str, Any]) -> None:
+    """Writes a finished teacher with its accuracy, curve and what else describes it."""
+    description = metadata | {
+        "accuracy": result.accuracy,
+        "epoch": result.epoch,
+        "curve": result.curve,
+        "num_classes": resnet.num_classes(result.variables),
+    }
+    checkpoints.save(folder, result.epoch, result.variables, description)
+
+
+def load_teacher(
+    folder: pathlib.Path, space: ResNetSpace
+) -> tuple[TeacherResult, dict[str, Any]]:
+    """Reads what ``save_teacher`` wrote: the teacher, and what describes it.
+
+    Raises:
+      UserError: If there is none, or it does not fit the space.
+    """
+    num_classes = checkpoints.read_metadata(folder)["num_classes"]
+    template = jax.eval_shape(lambda: resnet.init(space, jax.random.key(0), num_classes))
+    variables, metadata = checkpoints.restore(folder, template)
+    curve = [(epoch, accuracy) for epoch, accuracy in metadata["curve"]]
+    return TeacherResult(variables, metadata["accuracy"], metadata["epoch"], curve), metadata
+
+
+def remove_progress(folder: pathlib.Path) -> None:
+    """Drops the saves of a run whose result is safe."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,396 @@
+"""Training a population of networks together: one step, one epoch, evaluation.
+
+The step is written for one network. ``lax.map`` runs it over the K networks of a population, k at
+a time: k = 1 is a loop inside one compiled function, in which absent blocks are skipped; k = K is
+a full ``vmap``. A teacher is a population of one. Whole epochs run compiled, on data that lies on
+the device.
+
+Dimension letters: K networks, N images, B batch, H W image size, C classes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from dass_jax import resnet
+from dass_jax.data.augmentation import Augmentation, augment, normalize
+from dass_jax.errors import UserError
+from dass_jax.randomness import fold_in
+from dass_jax.search_space import Architecture, ResNetSpace
+
+# (logits [B, C], labels [B], teacher logits [B, C] or None) -> scalar; hashable
+Loss = Callable[[Array, Array, Array | None], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class SGDConfig:
+    """Stochastic gradient descent with a cosine schedule (DaSS, section 4 and appendix).
+
+    Attributes:
+      epochs: Passes over the training images.
+      batch_size: Images per step; an incomplete last batch is dropped.
+      learning_rate: Initial value; decays to 0 along a cosine, per step.
+      momentum: Nesterov momentum.
+      weight_decay: Added to the gradient of every parameter.
+      eval_every: Epochs between evaluations; the last epoch is always evaluated.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    eval_every: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class Split(NamedTuple):
+    """Images of one split on the device."""
+
+    images: UInt8[Array, "N H W 3"]
+    labels: Int[Array, " N"]
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes; every leaf has a leading K axis in a population."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class CachedTeacher(NamedTuple):
+    """Teacher logits of every training image under the epoch's view."""
+
+    logits: Float[Array, "N C"]
+
+
+class OnlineTeacher(NamedTuple):
+    """Teacher variables: one forward pass per step, shared by the population."""
+
+    variables: Any
+
+
+Teacher = CachedTeacher | OnlineTeacher | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The static side of an epoch: all that a compilation depends on besides shapes.
+
+    Attributes:
+      space: The search space.
+      sgd: The optimiser's settings.
+      loss: What a step minimises.
+      augmentation: What training views may do.
+      num_steps: Steps of the whole run, the length of the cosine.
+      networks_per_step: k, how many networks are vmapped at a time; the device's default if None.
+    """
+
+    space: ResNetSpace
+    sgd: SGDConfig
+    loss: Loss
+    augmentation: Augmentation
+    num_steps: int
+    networks_per_step: int | None = None
+
+
+def sgd_optimizer(config: SGDConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Nesterov SGD whose weight decay is part of the gradient, as in PyTorch."""
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(schedule, momentum=config.momentum, nesterov=True),
+    )
+
+
+def plan_optimizer(plan: Plan) -> optax.GradientTransformation:
+    """The optimiser of a run: cosine per step from the initial learning rate to 0."""
+    schedule = optax.cosine_decay_schedule(plan.sgd.learning_rate, plan.num_steps)
+    return sgd_optimizer(plan.sgd, schedule)
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Complete batches of an epoch.
+
+    Raises:
+      UserError: If there is not even one.
+    """
+    if num_images < batch_size:
+        raise UserError(
+            f"{num_images} training images do not fill one batch of {batch_size}: "
+            "use a smaller batch_size or more images"
+        )
+    return num_images // batch_size
+
+
+def networks_at_a_time(population: int, requested: int | None) -> int:
+    """k: as requested, else one on CPU and all of them on accelerators.
+
+    On CPU a vmapped convolution becomes a grouped one, which is several times slower per network
+    than a loop, and a loop skips absent blocks.
+    """
+    if requested is None:
+        requested = 1 if jax.default_backend() == "cpu" else population
+    return max(1, min(requested, population))
+
+
+def map_population(
+    function: Callable, population: Any, *, size: int, requested: int | None
+) -> Any:
+    """Maps over the leading axis of a pytree, k networks at a time."""
+    k = networks_at_a_time(size, requested)
+    if k == 1:
+        # batch_size=1 would vmap over one network and thereby lose the skipping of absent blocks
+        return jax.lax.map(function, population)
+    return jax.lax.map(function, population, batch_size=k) if k < size else jax.vmap(function)(population)
+
+
+def train_step(
+    space: ResNetSpace,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    state: TrainState,
+    architecture: Architecture,
+    images: Float[Array, "B H W 3"],
+    labels: Int[Array, " B"],
+    teacher_logits: Float[Array, "B C"] | None,
+) -> tuple[TrainState, Float[Array, ""]]:
+    """One SGD step of one network.
+
+    Args:
+      space: The search space, static.
+      optimizer: From ``sgd_optimizer``.
+      loss: What to minimise.
+      state: The network before the step, without the K axis.
+      architecture: The network's architecture.
+      images: Augmented images in [-1, 1].
+      labels: Class indices.
+      teacher_logits: The teacher's outputs for the same images, if the loss needs them.
+
+    Returns:
+      The network after the step, and its loss before it.
+    """
+
+    def objective(params: Any) -> tuple[Array, Any]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _, stats = resnet.apply(space, variables, architecture, images, train=True)
+        return loss(logits, labels, teacher_logits), stats
+
+    (value, stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, stats, opt_state), value
+
+
+def init_states(plan: Plan, variables: resnet.Variables) -> TrainState:
+    """Wraps a population's variables (leading K axis) with fresh optimiser states."""
+    optimizer = plan_optimizer(plan)
+    opt_state = jax.vmap(optimizer.init)(variables["params"])
+    return TrainState(variables["params"], variables["batch_stats"], opt_state)
+
+
+def _teacher_logits(
+    space: ResNetSpace, teacher: Teacher, indices: Array, images: Array
+) -> Array | None:
+    if teacher is None:
+        return None
+    if isinstance(teacher, CachedTeacher):
+        return teacher.logits[indices].astype(jnp.float32)
+    return resnet.apply(space, teacher.variables, space.full(), images, train=False)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def train_epoch(
+    plan: Plan,
+    states: TrainState,
+    architectures: Architecture,
+    data: Split,
+    teacher: Teacher,
+    order: Int[Array, "steps B"],
+    view_key: Key[Array, ""],
+    view: Int[Array, ""],
+) -> tuple[TrainState, Float[Array, " K"]]:
+    """Trains a population for one epoch, compiled as a whole.
+
+    Args:
+      plan: The static side.
+      states: The population; its buffers are donated.
+      architectures: K architectures.
+      data: All training images, on the device.
+      teacher: Where teacher logits come from.
+      order: The images of each step.
+      view_key: Key of the task's views.
+      view: Which view of the images this epoch uses.
+
+    Returns:
+      The population after the epoch, and each network's mean loss.
+    """
+    optimizer = plan_optimizer(plan)
+    size = architectures.depths.shape[0]
+
+    def step(states: TrainState, indices: Array) -> tuple[TrainState, Array]:
+        raw, labels = data.images[indices], data.labels[indices]
+        images = augment(plan.augmentation, view_key, view, indices, raw)
+        logits = _teacher_logits(plan.space, teacher, indices, images)
+
+        def one(network: tuple[TrainState, Architecture]) -> tuple[TrainState, Array]:
+            return train_step(
+                plan.space, optimizer, plan.loss, *network, images, labels, logits
+            )
+
+        return map_population(
+            one, (states, architectures), size=size, requested=plan.networks_per_step
+        )
+
+    states, losses = jax.lax.scan(step, states, order)
+    return states, losses.mean(0)
+
+
+def _batched(split: Split, batch_size: int) -> tuple[Array, Array]:
+    """All images in batches; the last one is filled up with images labelled -1."""
+    missing = -len(split.labels) % batch_size
+    images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
+    return (
+        images.reshape(-1, batch_size, *images.shape[1:]),
+        labels.reshape(-1, batch_size),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("batch_size", "networks_per_step"))
+def evaluate(
+    space: ResNetSpace,
+    variables: resnet.Variables,
+    architectures: Architecture,
+    data: Split,
+    *,
+    batch_size: int = 256,
+    networks_per_step: int | None = None,
+) -> Float[Array, " K"]:
+    """Top-1 accuracy of each network over every image of a split, as fractions.
+
+    Args:
+      space: The search space, static.
+      variables: The population's variables, with a leading K axis.
+      architectures: K architectures.
+      data: The images, on the device; the last batch may be incomplete.
+      batch_size: Images per forward pass; the result does not depend on it.
+      networks_per_step: k, as in ``Plan``.
+
+    Returns:
+      Accuracies in [0, 1], [K].
+    """
+    images, labels = _batched(data, min(batch_size, len(data.labels)))
+
+    def one(network: tuple[resnet.Variables, Architecture]) -> Array:
+        def count(correct: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
+            logits, _ = resnet.apply(space, *network, normalize(batch[0]), train=False)
+            return correct + jnp.sum(jnp.argmax(logits, -1) == batch[1]), None
+
+        return jax.lax.scan(count, jnp.zeros((), jnp.int32), (images, labels))[0]
+
+    size = architectures.depths.shape[0]
+    counts = map_population(
+        one, (variables, architectures), size=size, requested=networks_per_step
+    )
+    return counts / len(data.labels)
+
+
+def epoch_order(
+    key: Key[Array, ""], num_images: int, batch_size: int
+) -> Int[Array, "steps B"]:
+    """A permutation of the images, cut into complete batches."""
+    steps = steps_per_epoch(num_images, batch_size)
+    return jax.random.permutation(key, num_images)[: steps * batch_size].reshape(steps, -1)
+
+
+class EpochReport(NamedTuple):
+    """What is known after an epoch.
+
+    Attributes:
+      epoch: How many epochs are done.
+      states: The population; valid only until the next epoch begins, which takes its buffers.
+      loss: Mean training loss of each network, [K].
+      accuracy: Validation accuracy of each network, [K], or None between evaluations.
+    """
+
+    epoch: int
+    states: TrainState
+    loss: np.ndarray
+    accuracy: np.ndarray | None
+
+
+class Epochs(NamedTuple):
+    """Where the epochs of a run take images, views and teacher logits from.
+
+    Attributes:
+      train: Training images.
+      valid: Validation images.
+      order_key: Key of the image orders; the epoch is folded in.
+      view_key: Key of the views.
+      view: Epoch -> number of its view.
+      teacher: Epoch -> where that epoch's teacher logits come from.
+    """
+
+    train: Split
+    valid: Split
+    order_key: Key[Array, ""]
+    view_key: Key[Array, ""]
+    view: Callable[[int], int]
+    teacher: Callable[[int], Teacher]
+
+
+def variables_of(states: TrainState) -> resnet.Variables:
+    """The networks' variables, without the optimiser."""
+    return {"params": states.params, "batch_stats": states.batch_stats}
+
+
+def run_epochs(
+    plan: Plan,
+    states: TrainState,
+    architectures: Architecture,
+    epochs: Epochs,
+    first: int = 0,
+) -> Iterator[EpochReport]:
+    """Trains a population, one epoch per iteration.
+
+    Args:
+      plan: The static side.
+      states: The population at the start of epoch ``first``; its buffers are taken.
+      architectures: K architectures.
+      epochs: Images, views and teacher logits.
+      first: The first epoch to run, for a run that continues.
+
+    Yields:
+      A report after each epoch.
+    """
+    for epoch in range(first, plan.sgd.epochs):
+        order = epoch_order(
+            fold_in(epochs.order_key, epoch), len(epochs.train.labels), plan.sgd.batch_size
+        )
+        view = jnp.asarray(epochs.view(epoch), jnp.int32)
+        states, loss = train_epoch(
+            plan, states, architectures, epochs.train, epochs.teacher(epoch), order,
+            epochs.view_key, view,
+        )
+        done = epoch + 1
+        accuracy = None
+        if done % plan.sgd.eval_every == 0 or done == plan.sgd.epochs:
+            accuracy = np.asarray(
+                evaluate(
+                    plan.space, variables_of(states), architectures, epochs.valid,
+                    networks_per_step=plan.networks_per_step,
+                )
+            )
+        yield EpochReport(done, states, np.asarray(loss), accuracy)

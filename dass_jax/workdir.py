@@ -1,0 +1,76 @@
+"""The fixed places of a work directory, by which commands find each other's results."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from dass_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """Paths below one folder.
+
+    Attributes:
+      root: The folder.
+    """
+
+    root: pathlib.Path
+
+    def teacher(self, task: str) -> pathlib.Path:
+        """Checkpoint and summary of a task's teacher."""
+        return self.root / "teachers" / task
+
+    def logits(self, task: str) -> pathlib.Path:
+        """Cached teacher logits of a task."""
+        return self.root / "logits" / task
+
+    @property
+    def database(self) -> pathlib.Path:
+        """Manifest and records of measured students."""
+        return self.root / "database"
+
+    @property
+    def predictor(self) -> pathlib.Path:
+        """Checkpoints and history of the predictor."""
+        return self.root / "predictor"
+
+    def search(self, task: str) -> pathlib.Path:
+        """Result, table and plots of a search."""
+        return self.root / "search" / task
+
+    def student(self, task: str) -> pathlib.Path:
+        """Distilled winners of a task."""
+        return self.root / "students" / task
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes readable JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+      UserError: If the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no valid JSON: {error}") from error

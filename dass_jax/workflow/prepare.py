@@ -1,0 +1,202 @@
+"""Tasks made ready: images on the device, a trained teacher, its logits."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dass_jax import checkpoints, cost, logit_cache, training
+from dass_jax import teacher as teacher_lib
+from dass_jax.data.images import Images
+from dass_jax.data.tasks import TaskSpec, load_task
+from dass_jax.distillation import Assignment, DistillConfig, views_needed
+from dass_jax.errors import UserError
+from dass_jax.experiment import Experiment
+from dass_jax.randomness import Stream, task_key
+from dass_jax.search_space import stack
+from dass_jax.training import CachedTeacher, OnlineTeacher, Split, Teacher
+from dass_jax.workdir import Workdir, write_json
+from dass_jax.workflow.console import console, count, duration, percent, print_table, progress_bar
+
+
+class TaskImages(NamedTuple):
+    """A task's images on the device."""
+
+    train: Split
+    valid: Split
+    test: Split
+    num_classes: int
+
+
+def _to_device(images: Images) -> Split:
+    return Split(jnp.asarray(images.images), jnp.asarray(images.labels))
+
+
+def load_images(experiment: Experiment, spec: TaskSpec) -> TaskImages:
+    """Reads a task's images and puts them on the device."""
+    data = load_task(spec, experiment.image_size)
+    splits = (_to_device(images) for images in (data.train, data.valid, data.test))
+    return TaskImages(*splits, data.num_classes)
+
+
+def _teacher_recipe(experiment: Experiment, spec: TaskSpec) -> str:
+    """All that a teacher's numbers depend on, to notice a stale one."""
+    return repr(
+        (experiment.seed, experiment.image_size, experiment.space, experiment.augmentation,
+         experiment.teacher, spec)
+    )  # fmt: skip
+
+
+def has_teacher(workdir: Workdir, spec: TaskSpec) -> bool:
+    """Whether the task's teacher is trained."""
+    return checkpoints.exists(workdir.teacher(spec.name) / "checkpoint")
+
+
+def load_teacher(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec
+) -> teacher_lib.TeacherResult:
+    """Reads the task's teacher.
+
+    Raises:
+      UserError: If there is none, or it was trained with other settings.
+    """
+    folder = workdir.teacher(spec.name) / "checkpoint"
+    if not checkpoints.exists(folder):
+        raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
+    if checkpoints.read_metadata(folder).get("recipe") != _teacher_recipe(experiment, spec):
+        raise UserError(
+            f"the teacher in {folder} was trained with other settings: restore them, remove it, "
+            "or use another work directory"
+        )
+    return teacher_lib.load_teacher(folder, experiment.space)[0]
+
+
+def ensure_teacher(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages
+) -> teacher_lib.TeacherResult:
+    """Reads the task's teacher, or trains it, going on where a stopped run was."""
+    if has_teacher(workdir, spec):
+        return load_teacher(experiment, workdir, spec)
+    folder = workdir.teacher(spec.name)
+    begin = time.monotonic()
+    done = checkpoints.latest_step(folder / "progress") or 0
+    with progress_bar(f"teacher {spec.name}", experiment.teacher.sgd.epochs, done) as advance:
+
+        def on_epoch(report: training.EpochReport) -> None:
+            advance(f"loss {report.loss[0]:.3f}")
+
+        result = teacher_lib.train_teacher(
+            experiment.space, experiment.teacher, experiment.augmentation,
+            name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
+            train=images.train, valid=images.valid,
+            progress_folder=folder / "progress", on_epoch=on_epoch,
+        )  # fmt: skip
+    full = stack([experiment.space.full()])
+    population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
+    test = training.evaluate(experiment.space, population, full, images.test)
+    metadata = {
+        "recipe": _teacher_recipe(experiment, spec),
+        "test_accuracy": float(test[0]),
+        "seconds": time.monotonic() - begin,
+    }
+    teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
+    teacher_lib.remove_progress(folder / "progress")
+    write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
+    return result
+
+
+def _summary(
+    experiment: Experiment,
+    result: teacher_lib.TeacherResult,
+    metadata: dict,
+    images: TaskImages,
+) -> dict:
+    """What people want to know of a teacher, for its summary file."""
+    full, space = experiment.space.full(), experiment.space
+    sizes = {"num_classes": images.num_classes}
+    return {
+        "valid_accuracy": result.accuracy,
+        "test_accuracy": metadata["test_accuracy"],
+        "best_epoch": result.epoch,
+        "curve": result.curve,
+        "seconds": metadata["seconds"],
+        "train_images": len(images.train.labels),
+        "valid_images": len(images.valid.labels),
+        "test_images": len(images.test.labels),
+        "flops": int(cost.num_flops(space, full, image_size=experiment.image_size, **sizes)),
+        "num_params": int(cost.num_params(space, full, **sizes)),
+    } | sizes
+
+
+def make_assignment(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: TaskImages,
+    teacher: teacher_lib.TeacherResult,
+    config: DistillConfig,
+    replicates: int,
+) -> Assignment:
+    """What distilling for a task needs; fills the logit cache where it is missing."""
+    variables = jax.tree.map(jnp.asarray, teacher.variables)
+    if config.teacher_logits == "online":
+        online = OnlineTeacher(variables)
+
+        def source(view: int) -> Teacher:
+            return online
+    else:
+        logits = _cached_logits(experiment, workdir, spec, images, variables, config, replicates)
+
+        def source(view: int) -> Teacher:
+            return CachedTeacher(jnp.asarray(logits[view]))
+
+    return Assignment(
+        spec.name, experiment.seed, variables, images.train, images.valid, images.test, source
+    )
+
+
+def _cached_logits(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: TaskImages,
+    variables: dict,
+    config: DistillConfig,
+    replicates: int,
+) -> np.ndarray:
+    views = views_needed(config, replicates)
+    size = logit_cache.cache_bytes(views, len(images.train.labels), images.num_classes)
+    with progress_bar(f"teacher logits {spec.name} ({count(size)}B)", views) as advance:
+        return logit_cache.load_or_compute(
+            workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
+            images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), views,
+            on_view=lambda view: advance(),
+        )  # fmt: skip
+
+
+def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSpec, ...]) -> None:
+    """Trains the teachers of some tasks and prints a table of all of them."""
+    rows = []
+    for spec in specs:
+        if has_teacher(workdir, spec):
+            console.print(f"teacher {spec.name}: done before")
+            result = load_teacher(experiment, workdir, spec)
+        else:
+            result = ensure_teacher(experiment, workdir, spec, load_images(experiment, spec))
+        metadata = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
+        rows.append(
+            [
+                spec.name,
+                spec.role,
+                metadata["num_classes"],
+                percent(1 / metadata["num_classes"]),
+                percent(result.accuracy),
+                percent(metadata["test_accuracy"]),
+                result.epoch,
+                duration(metadata["seconds"]),
+            ]
+        )
+    header = ["task", "role", "classes", "chance", "validation", "test", "best epoch", "time"]
+    print_table("Teachers", header, rows)
