@@ -16,7 +16,10 @@ from dass_jax.errors import UserError
 
 def _manager(folder: pathlib.Path, *, create: bool) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=create, cleanup_tmp_directories=create, enable_async_checkpointing=False
+        max_to_keep=1,
+        create=create,
+        cleanup_tmp_directories=create,
+        enable_async_checkpointing=False,
     )
     return ocp.CheckpointManager(
         pathlib.Path(folder).absolute(),
@@ -94,7 +97,9 @@ def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
     if step is None:
         raise UserError(f"no checkpoint in {folder}")
     with _manager(folder, create=False) as manager:
-        return manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())).metadata
+        return manager.restore(
+            step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        ).metadata
 
 
 def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:

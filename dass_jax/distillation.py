@@ -4,6 +4,7 @@ Dimension letters: K students, B batch, C classes, E evaluations.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import resnet, training
 from dass_jax.data.augmentation import Augmentation
@@ -32,7 +33,8 @@ def kd_loss(
 ) -> Float[Array, ""]:
     """The distillation loss, averaged over the batch.
 
-    ``(1 - alpha) T^2 CE(softmax(teacher / T), log_softmax(student / T)) + alpha CE(labels, student)``
+    ``(1 - alpha) T^2 CE(softmax(teacher / T), log_softmax(student / T))
+    + alpha CE(labels, student)``
 
     Args:
       student_logits: The student's outputs.
@@ -59,6 +61,7 @@ class KDLoss:
     temperature: float = 6.0
 
     def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
+        """The batch mean."""
         if teacher_logits is None:
             raise ValueError("distillation needs teacher logits")
         return kd_loss(
@@ -167,12 +170,23 @@ def inherit(
     """Initial variables of K students; a student's id keys ``random_init`` alone."""
     check_kind(space, kind)
     init_key = task_key(assignment.seed, assignment.name, Stream.STUDENT_INIT)
+    ids = jnp.asarray(student_ids)
+    return _inherit(space, kind, assignment.variables, architectures, ids, init_key)
 
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _inherit(
+    space: ResNetSpace,
+    kind: Kind,
+    teacher: resnet.Variables,
+    architectures: Architecture,
+    student_ids: Int[Array, " K"],
+    init_key: Key[Array, ""],
+) -> resnet.Variables:
     def one(architecture: Architecture, student_id: Array) -> resnet.Variables:
-        key = fold_in(init_key, student_id)
-        return remap(space, assignment.variables, architecture, kind, key)
+        return remap(space, teacher, architecture, kind, fold_in(init_key, student_id))
 
-    return jax.jit(jax.vmap(one))(architectures, jnp.asarray(student_ids))
+    return jax.vmap(one)(architectures, student_ids)
 
 
 def distil_population(

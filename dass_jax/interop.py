@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from dass_jax import resnet
 from dass_jax.errors import UserError
 from dass_jax.predictor.model import (
     AccuracyPredictor,
     PredictorConfig,
     PredictorInputs,
 )
+from dass_jax.search_space import Architecture, ResNetSpace
 
 _FUNCTIONAL = {"conv1.weight": "conv1_kernel", "conv2.weight": "conv2_kernel"}
 _PREDICTOR_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -35,6 +37,12 @@ _PREDICTOR_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "proj_layers.2.bias": ("head_output", "bias"),
     },
 }
+_NORM = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
 _AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}  # By rank, where each axis of ours is in theirs.
 
 
@@ -48,10 +56,10 @@ def _clean(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _check_names(found: set[str], expected: set[str], what: str) -> None:
-    if missing := sorted(expected - found):
-        raise UserError(f"{what} weights: missing {', '.join(missing)}")
-    if unknown := sorted(found - expected):
-        raise UserError(f"{what} weights: unknown {', '.join(unknown)}")
+    for kind, names in (("missing", expected - found), ("unknown", found - expected)):
+        if names:
+            listed = ", ".join(sorted(names)[:5]) + (" ..." if len(names) > 5 else "")
+            raise UserError(f"{what} weights: {kind} {listed}")
 
 
 def _to_flax(name: str, array: np.ndarray, rank: int) -> jax.Array:
@@ -131,3 +139,62 @@ def _check_shapes(config: PredictorConfig, flat: dict[tuple[str, ...], jax.Array
                 f"predictor weights: {'/'.join(path)} has shape {flat[path].shape}, "
                 f"which does not fit the others (expected {wanted.shape})"
             )
+
+
+def _resnet_paths(widths: tuple[tuple[int, ...], ...]) -> dict[str, tuple[str, ...]]:
+    """Official name of every ResNet array -> its path in this project's variables."""
+    modules = {"conv1": ("stem_conv",), "bn1": ("stem_norm",)}
+    for stage, row in enumerate(widths):
+        for index in range(len(row)):
+            ours, theirs = resnet.block_name(stage, index), f"layer{stage + 1}.{index}"
+            for number in "12":
+                modules[f"{theirs}.conv{number}"] = (ours, f"conv{number}")
+                modules[f"{theirs}.bn{number}"] = (ours, f"norm{number}")
+    paths: dict[str, tuple[str, ...]] = {
+        "fc.weight": ("params", "dense", "kernel"),
+        "fc.bias": ("params", "dense", "bias"),
+    }
+    for theirs, ours in modules.items():
+        if "conv" in ours[-1]:
+            paths[f"{theirs}.weight"] = ("params", *ours, "kernel")
+        else:
+            for suffix, (collection, leaf) in _NORM.items():
+                paths[f"{theirs}.{suffix}"] = (collection, *ours, leaf)
+    return paths
+
+
+def import_resnet(
+    state_dict_arrays: Mapping[str, np.ndarray],
+    space: ResNetSpace,
+    architecture: Architecture | None = None,
+) -> resnet.Variables:
+    """Converts the weights of an official ResNet.
+
+    Args:
+      state_dict_arrays: Official state-dict names and arrays, with or without ``module.``.
+      space: The search space that the network belongs to.
+      architecture: The student whose own size the weights have; by default the teacher.
+
+    Returns:
+      The teacher's variables, or a student's for ``resnet.apply_dense``.
+
+    Raises:
+      UserError: A weight is missing or unknown, or a shape does not fit the space.
+    """
+    arrays = _clean(state_dict_arrays)
+    classes = len(arrays.get("fc.bias", (0, 0)))
+    template = resnet.init(space, jax.random.key(0), classes)
+    if architecture is not None:
+        template = resnet.cut(space, template, architecture)
+    paths = _resnet_paths(resnet.block_widths(template))
+    _check_names(set(arrays), set(paths), "ResNet")
+    expected = traverse_util.flatten_dict(template)
+    flat = {}
+    for name, path in paths.items():
+        flat[path] = _to_flax(name, arrays[name], expected[path].ndim)
+        if flat[path].shape != expected[path].shape:
+            raise UserError(
+                f"ResNet weights: {name} has shape {arrays[name].shape}, which does not fit the "
+                f"widths {space.stage_widths} of the search space"
+            )
+    return traverse_util.unflatten_dict(flat)

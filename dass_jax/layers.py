@@ -38,7 +38,9 @@ def kaiming_fan_out(width: Width) -> Initializer:
 
     def initialize(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
         channels = shape[-1] if width is None else jnp.maximum(width, 1)
-        return jax.random.normal(key, shape, dtype) * jnp.sqrt(2 / (math.prod(shape[:2]) * channels))
+        return jax.random.normal(key, shape, dtype) * jnp.sqrt(
+            2 / (math.prod(shape[:2]) * channels)
+        )
 
     return initialize
 
@@ -60,6 +62,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "B H W I"], width: Width) -> Float[Array, "B h w C"]:
+        """Convolves; output channels from ``width`` on are zero."""
         shape = (3, 3, inputs.shape[-1], self.channels)
         kernel = self.param("kernel", kaiming_fan_out(width), shape)
         return conv2d(inputs, mask_channels(kernel, width), self.stride)
@@ -72,6 +75,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, inputs: Float[Array, "B h w C"], width: Width, train: bool
     ) -> Float[Array, "B h w C"]:
+        """Normalises by the batch in training, by the running statistics in evaluation."""
         shape = inputs.shape[-1:]
         scale = mask_channels(self.param("scale", nn.initializers.ones, shape), width)
         bias = mask_channels(self.param("bias", nn.initializers.zeros, shape), width)

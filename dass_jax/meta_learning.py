@@ -1,6 +1,6 @@
 """Meta-learns a predictor that adapts to a task from its teacher alone.
 
-DaSS, section 3.4 and equations 5 to 7: a task's support set is one pair, the teacher as an
+Teacher-guided adaptation (DaSS, ICLR 2023): a task's support set is one pair, the teacher as an
 architecture with its known accuracy. One gradient step on it, with a learned rate for every
 parameter, gives the task's own predictor; parameters and rates are trained so that this predictor
 is right about the task's students.
@@ -30,7 +30,7 @@ Params = Any  # A pytree of arrays: the predictor's "params" collection, or one 
 
 @dataclasses.dataclass(frozen=True)
 class MetaConfig:
-    """How to meta-train; the defaults are the paper's (DaSS, section 4.1).
+    """How to meta-train; the defaults are the paper's (DaSS, ICLR 2023).
 
     Attributes:
       episodes: Outer steps.
@@ -107,7 +107,7 @@ def inner_adapt(
     accuracies: Float[Array, "B"],
     first_order: bool = False,
 ) -> Params:
-    """Takes the inner step ``params - inner_lr * gradient`` (DaSS, equation 6).
+    """Takes the inner step ``params - inner_lr * gradient``, the teacher-guided adaptation of DaSS.
 
     Args:
       predictor: A module from ``PredictorInputs`` to predicted accuracies.
@@ -180,7 +180,7 @@ def meta_loss(
     tasks: TaskBatch,
     config: MetaConfig,
 ) -> Float[Array, ""]:
-    """Returns the outer loss: ``query_loss`` averaged over tasks (DaSS, equation 7)."""
+    """Returns the outer loss: ``query_loss`` averaged over tasks."""
     loss = functools.partial(
         query_loss, predictor, params, inner_lr, first_order=config.first_order
     )
@@ -191,7 +191,7 @@ def init_meta_state(predictor: nn.Module, tasks: TaskBatch, config: MetaConfig) 
     """Returns the state before the first episode; the tasks give only the shapes."""
     key = jax.random.key(config.seed)
     example = jax.tree.map(lambda array: array[0], tasks).support()
-    params = jax.jit(predictor.init)(jax.random.fold_in(key, 0), example)["params"]
+    params = predictor.init(jax.random.fold_in(key, 0), example)["params"]
     inner_lr = jax.tree.map(lambda value: jnp.full_like(value, config.inner_lr), params)
     return MetaState(
         step=jnp.zeros((), jnp.int32),

@@ -1,6 +1,6 @@
 """Tasks as arrays: what meta-learning trains on and selects by.
 
-A task is a dataset with a teacher (DaSS, section 3.1). Tasks with fewer students than others are
+A task is a dataset with a teacher (DaSS, ICLR 2023). Tasks with fewer students than others are
 padded, so that all stack into one array.
 
 Dimension letters: T tasks, N students of a task, Q queries drawn from them, h w C activation map,
@@ -20,7 +20,7 @@ from dass_jax.predictor.model import PredictorInputs
 
 
 class TaskBatch(NamedTuple):
-    """Tasks as arrays; without the leading axes T it is a single task.
+    """Tasks as arrays; without the leading axis T it is a single task.
 
     Attributes:
       student_features: Activation maps of the untrained students on the noise image.

@@ -1,6 +1,6 @@
 """Meta-trains the predictor and selects a checkpoint by rank correlation.
 
-DaSS, section 4.1: every few episodes the Spearman correlation on the selecting tasks, which are
+As in DaSS (ICLR 2023), every few episodes the Spearman correlation on the selecting tasks, which are
 neither trained on nor the unseen tasks of the evaluation, decides which parameters are kept.
 """
 
@@ -122,16 +122,16 @@ def _run_chunk(
     num = min(config.eval_every - done % config.eval_every, config.episodes - done)
     state, losses = run_episodes(predictor, progress.state, training, config, num)
     loss = float(jnp.mean(losses))
-    if not np.isfinite(loss):
-        raise UserError(
-            f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
-        )
     predictions = predict_tasks(
         predictor, state.params, state.inner_lr, selecting, config.task_batch
     )
     scores = spearman_per_task(predictions, selecting.accuracies, selecting.valid)
     # Compared in the precision that a checkpoint keeps, so that a resumed run breaks ties alike.
     score = np.float32(np.mean(scores))
+    if not np.isfinite(loss + score):
+        raise UserError(
+            f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
+        )
     entry = {
         "episode": done + num,
         "loss": loss,
@@ -173,7 +173,7 @@ def meta_train(
       The best parameters and inner learning rates, and the history.
 
     Raises:
-      UserError: The arrays of the tasks do not fit each other, or the loss is no longer finite.
+      UserError: The arrays of the tasks do not fit each other, or training diverged.
     """
     check_tasks(training, "training")
     check_tasks(selecting, "selecting")

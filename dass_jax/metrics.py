@@ -22,9 +22,7 @@ class Correlation(NamedTuple):
     pearson: float
 
 
-def correlate(
-    predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " N"]
-) -> Correlation:
+def correlate(predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " N"]) -> Correlation:
     """Correlates predictions with measurements.
 
     Args:

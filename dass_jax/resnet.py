@@ -23,12 +23,26 @@ from dass_jax.search_space import Architecture, ResNetSpace
 Variables = dict[str, Any]
 Features = dict[str, Array]
 
+
+def _max_pool(inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Takes the greatest of each 2x2 window; the gradient goes to the first of equals.
+
+    The gradient of reduce-window is slow on CPU. That of ``max`` compares the inputs with the
+    result and is NaN where XLA recomputed one of them with another rounding; a choice made once
+    cannot contradict itself.
+    """
+    batch, height, across, channels = inputs.shape
+    windows = inputs.reshape(batch, height // 2, 2, across // 2, 2, channels)
+    left, right = windows[..., 0, :], windows[..., 1, :]
+    rows = jnp.where(left >= right, left, right)
+    top, bottom = rows[:, :, 0], rows[:, :, 1]
+    return jnp.where(top >= bottom, top, bottom)
+
+
 def _shortcut(inputs: Array, channels: int, stride: int, width: Width) -> Array:
     """Pools 2x2 where the stride is 2, then zero-pads or crops the last channels."""
     if stride == 2:
-        # reshape and max: the gradient of reduce-window is slow on CPU
-        batch, height, across, depth = inputs.shape
-        inputs = inputs.reshape(batch, height // 2, 2, across // 2, 2, depth).max((2, 4))
+        inputs = _max_pool(inputs)
     missing = max(channels - inputs.shape[-1], 0)
     padded = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, missing)))[..., :channels]
     return mask_channels(padded, width)
@@ -44,6 +58,7 @@ class BasicBlock(nn.Module):
     def __call__(
         self, inputs: Float[Array, "B H W I"], width: Width, train: bool
     ) -> Float[Array, "B h w C"]:
+        """Runs the block; output channels from ``width`` on are zero."""
         hidden = Conv(self.channels, self.stride, name="conv1")(inputs, width)
         hidden = nn.relu(BatchNorm(name="norm1")(hidden, width, train))
         hidden = Conv(self.channels, name="conv2")(hidden, width)
@@ -68,6 +83,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W 3"], architecture: Architecture | None, train: bool
     ) -> tuple[Float[Array, "B N"], Features]:
+        """Returns logits and named feature maps; without architecture nothing is masked."""
         width = None if architecture is None else architecture.widths[0, 0]
         hidden = Conv(self.block_widths[0][0], name="stem_conv")(images, width)
         hidden = nn.relu(BatchNorm(name="stem_norm")(hidden, width, train))
@@ -262,7 +278,7 @@ def cut(space: ResNetSpace, variables: Variables, architecture: Architecture) ->
             inputs = width
     sizes["dense"] = (inputs, num_classes(variables))
 
-    def slice_leaf(path: Any, leaf: Array, name: str) -> Array:
+    def slice_leaf(path: Any, leaf: Any, name: str) -> Any:
         ins, outs = sizes[name]
         if leaf.ndim == 1:
             return leaf[:outs]

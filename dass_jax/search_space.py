@@ -128,9 +128,7 @@ class ResNetSpace:
         """Which blocks are active, [..., S, D]."""
         return jnp.arange(self.stage_depth) < architecture.depths[..., None]
 
-    def _from_choices(
-        self, depths: Int[Array, " S"], choices: Int[Array, "S D"]
-    ) -> Architecture:
+    def _from_choices(self, depths: Int[Array, " S"], choices: Int[Array, "S D"]) -> Architecture:
         widths = jnp.take_along_axis(jnp.asarray(self.width_choices), choices, axis=1)
         depths = depths.astype(jnp.int32)
         active = jnp.arange(self.stage_depth) < depths[:, None]
@@ -197,9 +195,7 @@ class ResNetSpace:
           Zeros and ones, [E]; the code of an absent block is all zeros.
         """
         depths = jax.nn.one_hot(architecture.depths - 1, self.stage_depth)
-        widths = jax.nn.one_hot(
-            self._to_choices(architecture.widths), len(self.width_multipliers)
-        )
+        widths = jax.nn.one_hot(self._to_choices(architecture.widths), len(self.width_multipliers))
         widths *= self.block_mask(architecture)[..., None]
         return jnp.concatenate([depths.ravel(), widths.ravel()])
 
@@ -207,9 +203,7 @@ class ResNetSpace:
         """The depths and the ragged widths of one architecture, as JSON can hold them."""
         depths = [int(d) for d in np.asarray(architecture.depths)]
         table = np.asarray(architecture.widths)
-        widths = [
-            [int(w) for w in row[:depth]] for row, depth in zip(table, depths, strict=True)
-        ]
+        widths = [[int(w) for w in row[:depth]] for row, depth in zip(table, depths, strict=True)]
         return {"depths": depths, "widths": widths}
 
     def from_json(self, data: dict[str, Any]) -> Architecture:

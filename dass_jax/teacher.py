@@ -27,6 +27,7 @@ class LabelSmoothingLoss:
     smoothing: float = 0.1
 
     def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
+        """The batch mean."""
         del teacher_logits  # a teacher has no teacher
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), self.smoothing)
         return optax.softmax_cross_entropy(logits, targets).mean()
@@ -159,9 +160,7 @@ def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str
     checkpoints.save(folder, result.epoch, result.variables, description)
 
 
-def load_teacher(
-    folder: pathlib.Path, space: ResNetSpace
-) -> tuple[TeacherResult, dict[str, Any]]:
+def load_teacher(folder: pathlib.Path, space: ResNetSpace) -> tuple[TeacherResult, dict[str, Any]]:
     """Reads what ``save_teacher`` wrote: the teacher, and what describes it.
 
     Raises:

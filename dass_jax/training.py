@@ -145,15 +145,17 @@ def networks_at_a_time(population: int, requested: int | None) -> int:
     return max(1, min(requested, population))
 
 
-def map_population(
-    function: Callable, population: Any, *, size: int, requested: int | None
-) -> Any:
+def map_population(function: Callable, population: Any, *, size: int, requested: int | None) -> Any:
     """Maps over the leading axis of a pytree, k networks at a time."""
     k = networks_at_a_time(size, requested)
     if k == 1:
         # batch_size=1 would vmap over one network and thereby lose the skipping of absent blocks
         return jax.lax.map(function, population)
-    return jax.lax.map(function, population, batch_size=k) if k < size else jax.vmap(function)(population)
+    return (
+        jax.lax.map(function, population, batch_size=k)
+        if k < size
+        else jax.vmap(function)(population)
+    )
 
 
 def train_step(
@@ -245,9 +247,7 @@ def train_epoch(
         logits = _teacher_logits(plan.space, teacher, indices, images)
 
         def one(network: tuple[TrainState, Architecture]) -> tuple[TrainState, Array]:
-            return train_step(
-                plan.space, optimizer, plan.loss, *network, images, labels, logits
-            )
+            return train_step(plan.space, optimizer, plan.loss, *network, images, labels, logits)
 
         return map_population(
             one, (states, architectures), size=size, requested=plan.networks_per_step
@@ -301,15 +301,11 @@ def evaluate(
         return jax.lax.scan(count, jnp.zeros((), jnp.int32), (images, labels))[0]
 
     size = architectures.depths.shape[0]
-    counts = map_population(
-        one, (variables, architectures), size=size, requested=networks_per_step
-    )
+    counts = map_population(one, (variables, architectures), size=size, requested=networks_per_step)
     return counts / len(data.labels)
 
 
-def epoch_order(
-    key: Key[Array, ""], num_images: int, batch_size: int
-) -> Int[Array, "steps B"]:
+def epoch_order(key: Key[Array, ""], num_images: int, batch_size: int) -> Int[Array, "steps B"]:
     """A permutation of the images, cut into complete batches."""
     steps = steps_per_epoch(num_images, batch_size)
     return jax.random.permutation(key, num_images)[: steps * batch_size].reshape(steps, -1)
@@ -381,15 +377,24 @@ def run_epochs(
         )
         view = jnp.asarray(epochs.view(epoch), jnp.int32)
         states, loss = train_epoch(
-            plan, states, architectures, epochs.train, epochs.teacher(epoch), order,
-            epochs.view_key, view,
+            plan,
+            states,
+            architectures,
+            epochs.train,
+            epochs.teacher(epoch),
+            order,
+            epochs.view_key,
+            view,
         )
         done = epoch + 1
         accuracy = None
         if done % plan.sgd.eval_every == 0 or done == plan.sgd.epochs:
             accuracy = np.asarray(
                 evaluate(
-                    plan.space, variables_of(states), architectures, epochs.valid,
+                    plan.space,
+                    variables_of(states),
+                    architectures,
+                    epochs.valid,
                     networks_per_step=plan.networks_per_step,
                 )
             )

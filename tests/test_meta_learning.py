@@ -14,11 +14,15 @@ from dass_jax.meta_tasks import TaskBatch
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 
 DATA = pathlib.Path(__file__).parent / "data"
-PREDICTOR = AccuracyPredictor(
-    PredictorConfig(
-        hidden_channels=4, embedding_channels=5, architecture_features=3, head_features=6
-    )
-)
+SIZES = {
+    "hidden_channels": 4,
+    "embedding_channels": 5,
+    "architecture_features": 3,
+    "head_features": 6,
+}
+PREDICTOR = AccuracyPredictor(PredictorConfig(**SIZES))
+QUICK = AccuracyPredictor(PredictorConfig("S", **SIZES))  # Compiles in half the time.
+TAKE = jax.jit(meta_tasks.take_queries, static_argnames="queries")
 STEP = jax.jit(meta_learning.meta_step, static_argnames=("predictor", "config"))
 ADAPT = jax.jit(meta_learning.adapt_to_task, static_argnames="predictor")
 PREDICT = jax.jit(meta_learning.predict, static_argnames="predictor")
@@ -52,8 +56,8 @@ def padded(tasks, by):
     )
 
 
-def initial(config, tasks):
-    state = meta_learning.init_meta_state(PREDICTOR, tasks, config)
+def initial(config, tasks, predictor=PREDICTOR):
+    state = meta_learning.init_meta_state(predictor, tasks, config)
     return state, state.params, state.inner_lr
 
 
@@ -160,36 +164,51 @@ def test_adaptation_uses_each_entrys_own_rate():
 
 def test_vectorized_tasks_equal_the_mean_of_a_loop_over_tasks():
     tasks = random_tasks()
-    _, params, rates = initial(MetaConfig(), tasks)
+    _, params, rates = initial(MetaConfig(), tasks, QUICK)
 
     def grad(loss):
-        return jax.jit(jax.value_and_grad(lambda learned, tasks: loss(PREDICTOR, *learned, tasks)))
+        return jax.jit(jax.value_and_grad(lambda learned, tasks: loss(QUICK, *learned, tasks)))
 
-    single = grad(meta_learning.query_loss)
+    single = grad(functools.partial(meta_learning.query_loss, first_order=True))
     loop = [single((params, rates), jax.tree.map(lambda a, i=i: a[i], tasks)) for i in range(3)]
     expected = jax.tree.map(lambda *values: sum(values) / 3, *loop)
     for task_batch in (None, 1, 2):
-        config = MetaConfig(task_batch=task_batch)
+        config = MetaConfig(first_order=True, task_batch=task_batch)
         found = grad(functools.partial(meta_learning.meta_loss, config=config))
         assert_trees_close(found((params, rates), tasks), expected, 1e-5)
 
 
+def test_the_outer_loss_counts_each_valid_student_once():
+    task = jax.tree.map(lambda array: array[0], padded(random_tasks(), 3))
+    _, params, rates = initial(MetaConfig(), random_tasks())
+    errors = np.asarray(PREDICT(PREDICTOR, params, rates, task) - task.accuracies)
+    loss = jax.jit(meta_learning.query_loss, static_argnums=0)(PREDICTOR, params, rates, task)
+    assert float(loss) == pytest.approx(np.mean(errors[:6] ** 2), rel=1e-5)
+
+
 def test_padding_influences_no_loss_update_or_prediction():
-    # More queries than students: a draw then holds every student, and the padding too.
-    config, results = MetaConfig(queries=50), []
-    for batch in (random_tasks(), padded(random_tasks(), 3)):
-        state, params, rates = initial(config, batch)
-        after, loss = STEP(PREDICTOR, state, batch, config)
-        task = jax.tree.map(lambda array: array[0], batch)
-        prediction = PREDICT(PREDICTOR, params, rates, task)[:6]
+    # More queries than valid students, so that padding is among the drawn.
+    config, results = MetaConfig(queries=5), []
+    for fill in (0.0, 3.0):
+        tasks = random_tasks()
+        tasks = tasks._replace(
+            student_features=tasks.student_features.at[:, 4:].set(fill),
+            encodings=tasks.encodings.at[:, 4:].set(fill),
+            accuracies=tasks.accuracies.at[:, 4:].set(fill),
+            valid=tasks.valid.at[:, 4:].set(False),
+        )
+        state, params, rates = initial(config, tasks)
+        after, loss = STEP(PREDICTOR, state, tasks, config)
+        task = jax.tree.map(lambda array: array[0], tasks)
+        prediction = PREDICT(PREDICTOR, params, rates, task)[:4]
         results.append((loss, prediction, after.params, after.inner_lr))
-    assert_trees_close(results[1], results[0], 1e-5)
+    assert_trees_close(results[1], results[0], 1e-6)
 
 
 def test_padding_does_not_change_the_draw():
     key, tasks = jax.random.key(0), random_tasks()
-    drawn = meta_tasks.take_queries(key, tasks, 4)
-    assert_trees_equal(meta_tasks.take_queries(key, padded(tasks, 3), 4), drawn)
+    drawn = TAKE(key, tasks, 4)
+    assert_trees_equal(TAKE(key, padded(tasks, 3), 4), drawn)
 
 
 def test_queries_are_drawn_without_replacement_among_the_valid():
@@ -202,18 +221,18 @@ def test_queries_are_drawn_without_replacement_among_the_valid():
 
 
 def test_tasks_draw_their_own_queries():
-    tasks = jax.tree.map(lambda array: jnp.stack([array[0]] * 2), random_tasks(students=20))
-    drawn = meta_tasks.take_queries(jax.random.key(0), tasks, 5)
-    assert drawn.encodings.shape == (2, 5, 5)
-    assert not np.array_equal(*drawn.accuracies)
-    for i in range(2):  # A drawn student keeps its map, its encoding and its accuracy together.
+    tasks = jax.tree.map(lambda array: jnp.stack([array[0]] * 3), random_tasks(students=9))
+    drawn = TAKE(jax.random.key(0), tasks, 4)
+    assert drawn.encodings.shape == (3, 4, 5)
+    assert not np.array_equal(drawn.accuracies[0], drawn.accuracies[1])
+    for i in range(3):  # A drawn student keeps its map, its encoding and its accuracy together.
         index = [np.argmin(np.abs(tasks.accuracies[i] - a)) for a in drawn.accuracies[i]]
         assert_trees_equal(drawn.student_features[i], tasks.student_features[i][np.array(index)])
         assert_trees_equal(drawn.encodings[i], tasks.encodings[i][np.array(index)])
 
 
 def test_episodes_draw_other_queries():
-    tasks, config = random_tasks(), MetaConfig(queries=2)
+    tasks, config = random_tasks(), MetaConfig(queries=5)
     state, *_ = initial(config, tasks)
     later = state._replace(step=state.step + 1)
     losses = [float(STEP(PREDICTOR, s, tasks, config)[1]) for s in (state, state, later)]
@@ -222,8 +241,8 @@ def test_episodes_draw_other_queries():
 
 def test_interrupted_episodes_equal_uninterrupted_ones_and_learn():
     tasks, config = random_tasks(), MetaConfig(queries=4, learning_rate=1e-2)
-    state, params, rates = initial(config, tasks)
-    run = functools.partial(meta_learning.run_episodes, PREDICTOR, tasks=tasks, config=config)
+    state, params, rates = initial(config, tasks, QUICK)
+    run = functools.partial(meta_learning.run_episodes, QUICK, tasks=tasks, config=config)
     whole, losses = run(state=state, num=10)
     half, first = run(state=state, num=5)
     resumed, second = run(state=half, num=5)
@@ -241,7 +260,7 @@ def test_one_compilation_serves_all_chunks_of_episodes():
             traces.append(inputs)
             return super()._embeddings(inputs)
 
-    predictor, config = Traced(PREDICTOR.config), MetaConfig(queries=4)
+    predictor, config = Traced(PredictorConfig("A")), MetaConfig(queries=4)
     state = meta_learning.init_meta_state(predictor, random_tasks(), config)
     counts = []
     for seed in range(3):

@@ -19,7 +19,8 @@ CLASSES = 5
 BATCH = 6
 SIZE = 8
 
-# compilation is nearly all of the time of these tests
+# Compilation is nearly all of the time of these tests. Without optimization, XLA also recomputes
+# values with other roundings, which brings to light gradients that compare floats for equality.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 WIDENING = ResNetSpace((4, 6, 8, 8), 2, (1, 2, 1, 2))
@@ -308,7 +309,7 @@ def test_default_initial_values_are_the_teachers():
     space = ResNetSpace((6,), 1, (1,))
     initialize = jit(resnet.init, static_argnums=(0, 2))
     ours = initialize(space, jax.random.key(0), 3)
-    chex.assert_trees_all_equal(ours, initialize(space, jax.random.key(0), 3, space.full()))
+    assert_close(ours, initialize(space, jax.random.key(0), 3, space.full()), tolerance=1e-6)
     other = initialize(space, jax.random.key(1), 3)
     assert not np.allclose(ours["params"]["dense"]["kernel"], other["params"]["dense"]["kernel"])
 

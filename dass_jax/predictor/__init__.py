@@ -1,1 +1,1 @@
-"""The accuracy predictor and its encoders (DaSS, section 3.3), one encoder per module."""
+"""The accuracy predictor and its encoders (DaSS, ICLR 2023), one encoder per module."""

@@ -1,6 +1,6 @@
 """Encodes which network it is: its depths and widths, whatever it computes.
 
-DaSS, section 3.3. Dimension letters: B students, E length of the encoding, F features.
+Dimension letters: B students, E length of the encoding, F features.
 """
 
 from flax import linen as nn
@@ -10,7 +10,7 @@ from dass_jax.predictor.initializers import torch_dense
 
 
 class FlatArchitectureEncoder(nn.Module):
-    """The paper's encoder: one dense layer with bias, no activation, on a flat one-hot encoding.
+    """DaSS's encoder (ICLR 2023): one dense layer with bias, no activation, on a flat one-hot encoding.
 
     Attributes:
       features: Length of the embedding, F.

@@ -1,6 +1,6 @@
 """Encodes what a network computes: its last activation map on one fixed noise image.
 
-DaSS, section 3.3 ("functional embedding"); the student's and the teacher's encoder have this form
+The functional embedding of DaSS (ICLR 2023). The student's and the teacher's encoder have this form
 and weights of their own.
 
 Dimension letters: B students, H W map size, C channels of the map, F channels of the embedding.

@@ -1,6 +1,6 @@
 """Predicts the accuracy that students reach after distillation from one teacher.
 
-DaSS, section 3.3 and figure 2: embeddings of the student's function (S), of its architecture (A)
+As in DaSS (ICLR 2023), embeddings of the student's function (S), of its architecture (A)
 and of the teacher's function (T) are concatenated and mapped to one number.
 
 Dimension letters: B students of one task, h w C activation map, E length of an encoding.

@@ -1,6 +1,7 @@
 """What a user sees: progress bars, tables, one style for all commands."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -14,7 +15,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+# a file or a pipe has no width of its own, and tables need more than the default of 80
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @contextlib.contextmanager

@@ -200,3 +200,8 @@ def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSp
         )
     header = ["task", "role", "classes", "chance", "validation", "test", "best epoch", "time"]
     print_table("Teachers", header, rows)
+
+
+def teacher_test_accuracy(workdir: Workdir, spec: TaskSpec) -> float:
+    """The teacher's test accuracy, a fraction; for final reports only."""
+    return checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")["test_accuracy"]

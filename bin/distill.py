@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Distils one student of a task with several seeds and saves the trained networks."""
+
+from absl import flags
+
+from dass_jax import cli
+
+_TASK = flags.DEFINE_string("task", None, "The task.")
+_ARCHITECTURE = flags.DEFINE_string(
+    "architecture",
+    None,
+    "JSON file with depths and widths, or a search.json; by default the task's own search.json.",
+)
+
+
+def main(experiment, workdir) -> None:
+    """Distils the student that a file names."""
+    import pathlib
+
+    from dass_jax.errors import UserError
+    from dass_jax.workflow import distill
+
+    if _TASK.value is None:
+        raise UserError("--task is missing: name the task to distil for")
+    spec = experiment.task(_TASK.value)
+    default = workdir.search(spec.name) / "search.json"
+    path = pathlib.Path(_ARCHITECTURE.value) if _ARCHITECTURE.value else default
+    architecture = distill.read_architecture(experiment, path)
+    distill.run_distillation(experiment, workdir, spec, architecture)
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

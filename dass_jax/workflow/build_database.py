@@ -1,0 +1,194 @@
+"""Distils sampled students of every task and records how accurate they became."""
+
+import dataclasses
+import json
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dass_jax import cost, training
+from dass_jax import database as db
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import Assignment, PopulationResult, distil_population
+from dass_jax.experiment import Experiment
+from dass_jax.metrics import correlate
+from dass_jax.randomness import Stream, fold_in, task_key
+from dass_jax.search_space import Architecture
+from dass_jax.workdir import Workdir
+from dass_jax.workflow import prepare
+from dass_jax.workflow.console import console, duration, percent, print_table, progress_bar
+
+
+def _recipe(experiment: Experiment) -> dict:
+    """The settings that records depend on, as JSON has them."""
+    names = ("seed", "image_size", "space", "augmentation", "teacher", "kd", "database")
+    settings = dataclasses.asdict(experiment)
+    recipe = {name: settings[name] for name in names}
+    recipe["tasks"] = {spec["name"]: spec for spec in settings["tasks"]}
+    return json.loads(json.dumps(recipe))
+
+
+def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
+    """The students that the database measures for a task; student i depends on i alone."""
+    key = task_key(experiment.seed, spec.name, Stream.ARCHITECTURES)
+    ids = jnp.arange(experiment.database.students_per_task)
+    return jax.vmap(lambda i: experiment.space.sample(fold_in(key, i)))(ids)
+
+
+def batches(experiment: Experiment) -> list[np.ndarray]:
+    """Ids of the students that are trained together, batches of nearly equal size."""
+    total = experiment.database.students_per_task
+    number = math.ceil(total / experiment.database.students_per_batch)
+    return np.array_split(np.arange(total, dtype=np.int32), number)
+
+
+def to_records(
+    experiment: Experiment,
+    spec: TaskSpec,
+    num_classes: int,
+    architectures: Architecture,
+    student_ids: np.ndarray,
+    replicate: int,
+    result: PopulationResult,
+    seconds: float,
+) -> list[db.StudentRecord]:
+    """Records of a distilled population."""
+    space = experiment.space
+    size = experiment.image_size
+    flops = cost.num_flops(space, architectures, image_size=size, num_classes=num_classes)
+    params = cost.num_params(space, architectures, num_classes=num_classes)
+    records = []
+    for row, student_id in enumerate(student_ids):
+        student = jax.tree.map(lambda leaf, row=row: leaf[row], architectures)
+        records.append(
+            db.StudentRecord(
+                task=spec.name,
+                student_id=int(student_id),
+                replicate=replicate,
+                **space.to_json(student),
+                flops=int(flops[row]),
+                num_params=int(params[row]),
+                initial_accuracy=float(result.initial[row]),
+                final_accuracy=float(result.final[row]),
+                best_accuracy=float(result.best[row]),
+                test_accuracy=float(result.test[row]),
+                curve_epochs=[int(epoch) for epoch in result.epochs],
+                curve=[float(accuracy) for accuracy in result.curve[:, row]],
+                loss=float(result.loss[row]),
+                diverged=not math.isfinite(float(result.loss[row])),
+                seconds=seconds / len(student_ids),
+            )
+        )
+    return records
+
+
+def _distil_batch(
+    experiment: Experiment,
+    spec: TaskSpec,
+    assignment: Assignment,
+    num_classes: int,
+    ids: np.ndarray,
+    replicate: int,
+) -> list[db.StudentRecord]:
+    begin = time.monotonic()
+    chosen = jax.tree.map(lambda leaf: leaf[ids], sample_students(experiment, spec))
+    title = f"students {spec.name} {ids[0]}-{ids[-1]}"
+    if experiment.database.replicates > 1:
+        title += f" replicate {replicate}"
+    with progress_bar(title, experiment.kd.sgd.epochs) as advance:
+
+        def on_epoch(report: training.EpochReport) -> None:
+            advance(f"loss {np.mean(report.loss):.3f}")
+
+        result = distil_population(
+            experiment.space, experiment.kd, experiment.augmentation, assignment, chosen, ids,
+            replicate, on_epoch,
+        )  # fmt: skip
+    seconds = time.monotonic() - begin
+    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * len(ids)
+    console.print(f"  {images / seconds:.0f} student-images/s, compilation included")
+    return to_records(experiment, spec, num_classes, chosen, ids, replicate, result, seconds)
+
+
+def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
+    """Measures the students of one task that are not measured yet."""
+    work = [
+        (replicate, index, ids)
+        for replicate in range(experiment.database.replicates)
+        for index, ids in enumerate(batches(experiment))
+    ]
+    left = [
+        (path, replicate, ids)
+        for replicate, index, ids in work
+        if not (path := db.part_path(workdir.database, spec.name, replicate, index)).exists()
+    ]
+    if not left:
+        console.print(f"students {spec.name}: done before")
+        return
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    assignment = prepare.make_assignment(
+        experiment, workdir, spec, images, teacher, experiment.kd, experiment.database.replicates
+    )
+    for path, replicate, ids in left:
+        records = _distil_batch(experiment, spec, assignment, images.num_classes, ids, replicate)
+        db.write_part(path, records)
+
+
+def build_database(experiment: Experiment, workdir: Workdir) -> None:
+    """Measures all students of all tasks, going on where a stopped run was.
+
+    Teachers that are missing are trained first. Finished batches of students are kept whatever
+    happens.
+
+    Args:
+      experiment: The settings.
+      workdir: Where teachers, logits and the database lie.
+
+    Raises:
+      UserError: If the folder holds a database made with other settings.
+    """
+    db.open_manifest(workdir.database, _recipe(experiment))
+    for spec in experiment.tasks:
+        _build_task(experiment, workdir, spec)
+    _print_summary(experiment, workdir)
+
+
+def _test_retest(records: list[db.StudentRecord]) -> str:
+    """Rank correlation of the first two replicates of the same students."""
+    first = {r.student_id: r.final_accuracy for r in records if r.replicate == 0}
+    second = {r.student_id: r.final_accuracy for r in records if r.replicate == 1}
+    shared = sorted(first.keys() & second.keys())
+    if len(shared) < 2:
+        return "-"
+    pairs = np.asarray([[first[i], second[i]] for i in shared])
+    return f"{correlate(pairs[:, 0], pairs[:, 1]).spearman:.2f}"
+
+
+def _print_summary(experiment: Experiment, workdir: Workdir) -> None:
+    rows = []
+    for spec in experiment.tasks:
+        records = db.read_records(workdir.database, spec.name)
+        labels = db.column(db.first_replicate(records), "final_accuracy")
+        if not len(labels):
+            rows.append([spec.name, spec.role, 0, *["-"] * 5, len(records), "-"])
+            continue
+        rows.append(
+            [
+                spec.name,
+                spec.role,
+                len(labels),
+                percent(labels.min()),
+                percent(labels.mean()),
+                percent(labels.max()),
+                percent(labels.std()),
+                _test_retest(records),
+                sum(record.diverged for record in records),
+                duration(sum(record.seconds for record in records)),
+            ]
+        )
+    header = ["task", "role", "students", "min", "mean", "max", "std", "retest", "diverged", "time"]
+    print_table("Students: validation accuracy after distillation", header, rows)

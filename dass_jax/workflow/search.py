@@ -1,0 +1,292 @@
+"""Finds a student for an unseen task, distils it, and compares it with random ones."""
+
+import functools
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import dass_jax
+from dass_jax import cost
+from dass_jax import database as db
+from dass_jax.baselines import BASELINES
+from dass_jax.cost import Budget
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.errors import UserError
+from dass_jax.experiment import Experiment
+from dass_jax.meta_learning import predict
+from dass_jax.metrics import correlate
+from dass_jax.randomness import Stream, task_key
+from dass_jax.search import Candidate, top_candidates
+from dass_jax.search_space import Architecture, unstack
+from dass_jax.teacher import TeacherResult
+from dass_jax.workdir import Workdir, read_json, write_json
+from dass_jax.workflow import prepare, report
+from dass_jax.workflow.console import console, count, duration, percent, print_table
+from dass_jax.workflow.distill import Distilled, distil_students
+from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor, task_arrays
+
+
+class _Pool(NamedTuple):
+    """Scored candidates."""
+
+    architectures: Architecture
+    predictions: np.ndarray
+    flops: np.ndarray
+    num_params: np.ndarray
+
+
+def predict_students(
+    experiment: Experiment,
+    spec: TaskSpec,
+    teacher: TeacherResult,
+    predictor: TrainedPredictor,
+    architectures: Architecture,
+) -> np.ndarray:
+    """Predicted accuracies after one adaptation step on the teacher pair, fractions."""
+    ids = np.arange(len(architectures.depths), dtype=np.int32)
+    task = task_arrays(experiment, spec, teacher, architectures, ids)
+    score = jax.jit(functools.partial(predict, predictor.module))
+    return np.asarray(score(predictor.params, predictor.inner_lr, task))
+
+
+def _costs(
+    experiment: Experiment, architectures: Architecture, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    space = experiment.space
+    flops = cost.num_flops(
+        space, architectures, image_size=experiment.image_size, num_classes=num_classes
+    )
+    return flops, cost.num_params(space, architectures, num_classes=num_classes)
+
+
+def _budget(experiment: Experiment, num_classes: int) -> Budget:
+    flops, params = _costs(experiment, experiment.space.full(), num_classes)
+    return experiment.search.budget(int(flops), int(params))
+
+
+def _sample(
+    experiment: Experiment, spec: TaskSpec, stream: Stream, size: int, num_classes: int
+) -> Architecture:
+    return cost.sample_within_budget(
+        experiment.space,
+        task_key(experiment.seed, spec.name, stream),
+        size,
+        _budget(experiment, num_classes),
+        image_size=experiment.image_size,
+        num_classes=num_classes,
+    )
+
+
+def _score_pool(
+    experiment: Experiment,
+    spec: TaskSpec,
+    teacher: TeacherResult,
+    predictor: TrainedPredictor,
+    num_classes: int,
+) -> _Pool:
+    size = experiment.search.pool_size
+    pool = _sample(experiment, spec, Stream.CANDIDATES, size, num_classes)
+    predictions = predict_students(experiment, spec, teacher, predictor, pool)
+    if not np.all(np.isfinite(predictions)):
+        raise UserError("the predictor returns values that are not finite: meta-train it again")
+    return _Pool(pool, predictions, *_costs(experiment, pool, num_classes))
+
+
+def _measured(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    teacher: TeacherResult,
+    predictor: TrainedPredictor,
+) -> dict[str, Any] | None:
+    """Rank correlations on the task's measured students, if the database has any."""
+    records = db.first_replicate(db.read_records(workdir.database, spec.name))
+    if len(records) < 2:
+        return None
+    measured = db.column(records, "test_accuracy")
+    architectures = db.architectures_of(experiment.space, records)
+    predicted = predict_students(experiment, spec, teacher, predictor, architectures)
+    scores = {"predictor": predicted} | {
+        name: baseline(records) for name, baseline in BASELINES.items()
+    }
+    return {
+        "students": len(records),
+        "measured": measured.tolist(),
+        "predicted": predicted.tolist(),
+        "spearman": {name: correlate(s, measured).spearman for name, s in scores.items()},
+        "kendall": {name: correlate(s, measured).kendall for name, s in scores.items()},
+    }
+
+
+def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
+    """Searches a student for one task and writes ``search.json``, a table and plots.
+
+    The teacher is trained if it is missing. A finished search is printed again.
+
+    Args:
+      experiment: The settings.
+      workdir: Where the predictor lies and the results go.
+      spec: The task; it should not be one that the predictor was trained on.
+    """
+    path = workdir.search(spec.name) / "search.json"
+    recipe = repr((experiment, spec))
+    if path.exists():
+        result = read_json(path)
+        if result["recipe"] != recipe:
+            raise UserError(f"{path} was made with other settings: remove it to search again")
+        console.print(f"search {spec.name}: done before, in {path}")
+    else:
+        result = _search(experiment, workdir, spec) | {"recipe": recipe}
+        write_json(path, result)
+    _print(result)
+    console.print(f"Files: {path.parent}")
+
+
+def _search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
+    predictor = load_predictor(workdir.predictor, experiment)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    begin = time.monotonic()
+    pool = _score_pool(experiment, spec, teacher, predictor, images.num_classes)
+    score_seconds = time.monotonic() - begin
+    top = top_candidates(
+        pool.architectures, pool.predictions, pool.flops, pool.num_params, experiment.search.top_k
+    )
+    measured = _measured(experiment, workdir, spec, teacher, predictor)
+    assignment = prepare.make_assignment(
+        experiment, workdir, spec, images, teacher, experiment.final, experiment.search.replicates
+    )
+    (winner,) = distil_students(
+        experiment, assignment, [top[0].architecture], experiment.search.replicates,
+        f"distilling the winner for {spec.name}", workdir.student(spec.name),
+    )  # fmt: skip
+    rivals = _random_rivals(experiment, spec, assignment, images.num_classes)
+    result = _result(experiment, workdir, spec, images.num_classes, pool, top, winner, rivals)
+    result |= {"measured": measured, "score_seconds": score_seconds}
+    _plot(workdir, spec, result, pool)
+    return result
+
+
+def _random_rivals(
+    experiment: Experiment, spec: TaskSpec, assignment: Any, num_classes: int
+) -> list[dict[str, Any]]:
+    """Random students under the same budget, distilled with one seed."""
+    size = experiment.search.random_students
+    if size == 0:
+        return []
+    students = _sample(experiment, spec, Stream.RANDOM_STUDENTS, size, num_classes)
+    distilled = distil_students(
+        experiment, assignment, unstack(students), 1, f"distilling {size} random students"
+    )
+    flops, params = _costs(experiment, students, num_classes)
+    return [
+        {
+            "architecture": experiment.space.to_json(architecture),
+            "flops": int(flops[row]),
+            "num_params": int(params[row]),
+            "test_accuracy": result.test[0],
+            "seconds": result.seconds,
+        }
+        for row, (architecture, result) in enumerate(zip(unstack(students), distilled, strict=True))
+    ]
+
+
+def _result(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    num_classes: int,
+    pool: _Pool,
+    top: list[Candidate],
+    winner: Distilled,
+    rivals: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What ``search.json`` holds."""
+    flops, params = _costs(experiment, experiment.space.full(), num_classes)
+    return {
+        "task": spec.name,
+        "seed": experiment.seed,
+        "versions": {"dass_jax": dass_jax.__version__, "jax": jax.__version__},
+        "device": str(jax.devices()[0].device_kind),
+        "budget": _budget(experiment, num_classes)._asdict(),
+        "pool_size": len(pool.predictions),
+        "teacher": {
+            "flops": int(flops),
+            "num_params": int(params),
+            "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
+        },
+        "top": [
+            candidate._asdict() | {"architecture": experiment.space.to_json(candidate.architecture)}
+            for candidate in top
+        ],
+        "winner": winner._asdict(),
+        "random_students": rivals,
+    }
+
+
+def _plot(workdir: Workdir, spec: TaskSpec, result: dict[str, Any], pool: _Pool) -> None:
+    folder = workdir.search(spec.name)
+    if measured := result["measured"]:
+        report.plot_predicted_measured(
+            folder / "predicted_measured.png",
+            spec.name,
+            np.asarray(measured["predicted"]),
+            np.asarray(measured["measured"]),
+            measured["spearman"]["predictor"],
+        )
+    report.plot_accuracy_flops(
+        folder / "accuracy_flops.png",
+        spec.name,
+        teacher=(result["teacher"]["flops"], result["teacher"]["test_accuracy"]),
+        winner=(result["top"][0]["flops"], float(np.mean(result["winner"]["test"]))),
+        rivals=[(rival["flops"], rival["test_accuracy"]) for rival in result["random_students"]],
+        pool=(pool.flops, pool.predictions),
+        max_flops=result["budget"]["flops"],
+    )
+
+
+def _print(result: dict[str, Any]) -> None:
+    """The closing tables of a search."""
+    winner, test = result["top"][0], np.asarray(result["winner"]["test"])
+    if measured := result["measured"]:
+        rows = [
+            [name, f"{measured['spearman'][name]:.2f}", f"{measured['kendall'][name]:.2f}"]
+            for name in measured["spearman"]
+        ]
+        print_table(
+            f"{result['task']}: rank correlation with the test accuracy of "
+            f"{measured['students']} distilled students",
+            ["ranked by", "Spearman", "Kendall"],
+            rows,
+        )
+    teacher = result["teacher"]
+    rows = [
+        ["teacher", count(teacher["flops"]), count(teacher["num_params"]), "",
+         percent(teacher["test_accuracy"])],
+        ["chosen student", count(winner["flops"]), count(winner["num_params"]),
+         percent(winner["prediction"]), f"{percent(test.mean())} ± {100 * test.std():.1f}"],
+    ]  # fmt: skip
+    if rivals := result["random_students"]:
+        accuracies = [rival["test_accuracy"] for rival in rivals]
+        best = rivals[int(np.argmax(accuracies))]
+        mean_flops = float(np.mean([rival["flops"] for rival in rivals]))
+        mean_params = float(np.mean([rival["num_params"] for rival in rivals]))
+        rows += [
+            [f"mean of {len(rivals)} random students", count(mean_flops), count(mean_params), "",
+             percent(float(np.mean(accuracies)))],
+            [f"best of {len(rivals)} random students", count(best["flops"]),
+             count(best["num_params"]), "", percent(max(accuracies))],
+        ]  # fmt: skip
+    limits = ", ".join(f"{k} <= {count(v)}" for k, v in result["budget"].items() if v is not None)
+    print_table(
+        f"{result['task']}: budget {limits or 'unlimited'}",
+        ["network", "multiply-adds", "parameters", "predicted", "test accuracy"],
+        rows,
+    )
+    console.print(
+        f"Chosen: depths {winner['architecture']['depths']}, "
+        f"widths {winner['architecture']['widths']}"
+    )
+    console.print(f"{result['pool_size']} candidates scored in {duration(result['score_seconds'])}")
