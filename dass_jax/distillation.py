@@ -1,4 +1,4 @@
-"""Knowledge distillation of a population of students (DaSS, section 3.1; Hinton et al., 2015).
+"""Knowledge distillation of a population of students (DaSS, ICLR 2023; Hinton et al., 2015).
 
 Dimension letters: K students, B batch, C classes, E evaluations.
 """

@@ -1,6 +1,6 @@
 """Functional embeddings' raw material: what an untrained student does to fixed noise.
 
-DaSS (section 3.2) describes a network by the activation map of its last stage for one Gaussian
+DaSS (ICLR 2023) describes a network by the activation map of its last stage for one Gaussian
 noise image, after remapping and before any training.
 
 Dimension letters: K students, H W image size, h w C the last stage's map, C the teacher's channels.

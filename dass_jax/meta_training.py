@@ -1,7 +1,7 @@
 """Meta-trains the predictor and selects a checkpoint by rank correlation.
 
-As in DaSS (ICLR 2023), every few episodes the Spearman correlation on the selecting tasks, which are
-neither trained on nor the unseen tasks of the evaluation, decides which parameters are kept.
+As in DaSS (ICLR 2023), every few episodes the Spearman correlation on the selecting tasks decides
+which parameters are kept. These tasks are neither trained on nor the unseen ones of the evaluation.
 """
 
 import functools
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
-from scipy import stats
 
 from dass_jax.errors import UserError
 from dass_jax.meta_learning import (
@@ -25,6 +24,7 @@ from dass_jax.meta_learning import (
     run_episodes,
 )
 from dass_jax.meta_tasks import TaskBatch, check_tasks, map_tasks
+from dass_jax.metrics import correlate
 
 
 class MetaProgress(NamedTuple):
@@ -79,7 +79,7 @@ def spearman_per_task(
     """Returns the rank correlation of predictions and accuracies over each task's valid students.
 
     A correlation with a constant is undefined. It counts as 0.0 here, no ranking at all, so that
-    a predictor which answers the same for every student is never selected over one that ranks.
+    a predictor that answers the same for every student loses to any that ranks better than chance.
 
     Args:
       predictions: Predicted accuracies.
@@ -89,12 +89,8 @@ def spearman_per_task(
     Returns:
       Spearman's rho for each task, in [-1, 1].
     """
-    scores = []
     rows = zip(np.asarray(predictions), np.asarray(accuracies), np.asarray(valid), strict=True)
-    for predicted, actual, real in rows:
-        pair = predicted[real], actual[real]
-        constant = any(len(values) < 2 or np.ptp(values) == 0 for values in pair)
-        scores.append(0.0 if constant else stats.spearmanr(*pair).statistic)
+    scores = [correlate(guess[real], truth[real]).spearman for guess, truth, real in rows]
     return np.array(scores, np.float64)
 
 
@@ -125,13 +121,13 @@ def _run_chunk(
     predictions = predict_tasks(
         predictor, state.params, state.inner_lr, selecting, config.task_batch
     )
-    scores = spearman_per_task(predictions, selecting.accuracies, selecting.valid)
-    # Compared in the precision that a checkpoint keeps, so that a resumed run breaks ties alike.
-    score = np.float32(np.mean(scores))
-    if not np.isfinite(loss + score):
+    if not (np.isfinite(loss) and np.isfinite(predictions).all()):
         raise UserError(
             f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
         )
+    scores = spearman_per_task(predictions, selecting.accuracies, selecting.valid)
+    # Compared in the precision that a checkpoint keeps, so that a resumed run breaks ties alike.
+    score = np.float32(np.mean(scores))
     entry = {
         "episode": done + num,
         "loss": loss,

@@ -1,4 +1,4 @@
-"""A student inherits its initial weights from the teacher (DaSS, section 3.3, "remapping").
+"""A student inherits its initial weights from the teacher (DaSS, ICLR 2023).
 
 The result is teacher-shaped and masked, so that remapping is itself a compiled function of the
 architecture that vmaps over students. Block b of a student's stage lies at position b of the

@@ -1,4 +1,4 @@
-"""One ResNet that is the teacher and, under a mask, every student (DaSS, section 3.1).
+"""One ResNet that is the teacher and, under a mask, every student (DaSS, ICLR 2023).
 
 Shortcuts have no parameters: they only pool, zero-pad and crop. A student that is nowhere deeper
 or wider than the teacher is therefore exactly the teacher-shaped network in which missing

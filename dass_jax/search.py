@@ -1,4 +1,4 @@
-"""Choosing students by predicted accuracy (DaSS, section 3.4).
+"""Choosing students by predicted accuracy (DaSS, ICLR 2023).
 
 Dimension letters: P candidates of the pool.
 """

@@ -1,4 +1,4 @@
-"""The space of student networks that a teacher ResNet contains (DaSS, section 3.1).
+"""The space of student networks that a teacher ResNet contains (DaSS, ICLR 2023).
 
 An architecture is data: a pytree of depths and widths. One compiled function therefore serves
 every student, and everything here that takes a key or an ``Architecture`` works under ``vmap``.

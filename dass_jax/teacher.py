@@ -1,4 +1,4 @@
-"""Training the teacher of a task (DaSS, section 4 and appendix)."""
+"""Training the teacher of a task (DaSS, ICLR 2023)."""
 
 import dataclasses
 import pathlib

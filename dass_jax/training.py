@@ -31,7 +31,7 @@ Loss = Callable[[Array, Array, Array | None], Array]
 
 @dataclasses.dataclass(frozen=True)
 class SGDConfig:
-    """Stochastic gradient descent with a cosine schedule (DaSS, section 4 and appendix).
+    """Stochastic gradient descent with a cosine schedule (DaSS, ICLR 2023).
 
     Attributes:
       epochs: Passes over the training images.

@@ -252,24 +252,6 @@ def test_interrupted_episodes_equal_uninterrupted_ones_and_learn():
         assert not np.array_equal(before["head_output"]["bias"], after["head_output"]["bias"])
 
 
-def test_one_compilation_serves_all_chunks_of_episodes():
-    traces = []
-
-    class Traced(AccuracyPredictor):
-        def _embeddings(self, inputs):
-            traces.append(inputs)
-            return super()._embeddings(inputs)
-
-    predictor, config = Traced(PredictorConfig("A")), MetaConfig(queries=4)
-    state = meta_learning.init_meta_state(predictor, random_tasks(), config)
-    counts = []
-    for seed in range(3):
-        tasks = random_tasks(seed=seed)
-        state, _ = meta_learning.run_episodes(predictor, state, tasks, config, 2)
-        counts.append(len(traces))
-    assert counts[0] == counts[1] == counts[2] > 0
-
-
 @pytest.mark.parametrize(
     "wrong",
     [{"episodes": 0}, {"queries": 0}, {"eval_every": 0}, {"learning_rate": 0.0}, {"task_batch": 0}],

@@ -11,7 +11,18 @@ from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 
-PREDICTOR = AccuracyPredictor(
+TRACES = []
+
+
+class TracedPredictor(AccuracyPredictor):
+    """Notes every run of the forward pass in Python: none happens once all is compiled."""
+
+    def _embeddings(self, inputs):
+        TRACES.append(inputs.encoding.shape)
+        return super()._embeddings(inputs)
+
+
+PREDICTOR = TracedPredictor(
     PredictorConfig(
         "SA", hidden_channels=4, embedding_channels=5, architecture_features=3, head_features=6
     )
@@ -64,6 +75,13 @@ def test_history_and_callbacks(finished):
         mean = np.mean(entry["spearman_per_task"])
         assert entry["spearman"] == pytest.approx(mean, abs=1e-6)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_one_compilation_serves_all_chunks_and_tasks(finished):
+    before = len(TRACES)
+    others = learnable_tasks(3, seed=2), learnable_tasks(2, seed=3)
+    meta_training.meta_train(PREDICTOR, *others, CONFIG, progress=finished[1][0][0])
+    assert len(TRACES) == before > 0
 
 
 @pytest.mark.parametrize("chunk", [0, 2, 3])

@@ -15,15 +15,41 @@ from dass_jax.search_space import ResNetSpace
 
 COPIES = remapping.KINDS[:4]
 CLASSES = 5
-WIDENING = ResNetSpace((4, 6, 6, 10), 3, width_multipliers=(0.25, 0.5, 0.75, 1.0))
+WIDENING = ResNetSpace((4, 6, 10), 3, (1, 2, 2), (0.25, 0.5, 0.75, 1.0))
+SMALL = ResNetSpace((4, 6), 2, (1, 2))
 NARROWING = ResNetSpace((8, 5), 2, (1, 2), (0.25, 0.5, 0.75, 1.0))
-STUDENTS = [
-    WIDENING.architecture([1, 3, 2, 1], [[1], [6, 2, 3], [2, 6], [3]]),
-    WIDENING.architecture([3, 1, 1, 3], [[2, 4, 1], [3], [5], [5, 10, 4]]),
-    *(WIDENING.sample(jax.random.key(seed)) for seed in range(3)),
-]
+STUDENTS = {
+    WIDENING: [
+        WIDENING.full(),
+        WIDENING.architecture([1, 3, 2], [[1], [6, 2, 3], [2, 6]]),
+        WIDENING.architecture([3, 1, 3], [[2, 4, 1], [3], [5, 10, 4]]),
+        *(WIDENING.sample(jax.random.key(seed)) for seed in range(3)),
+    ],
+    NARROWING: [
+        NARROWING.full(),
+        NARROWING.architecture([2, 1], [[8, 2], [5]]),
+        NARROWING.architecture([1, 2], [[3], [2, 4]]),
+    ],
+    SMALL: [SMALL.full(), SMALL.architecture([1, 2], [[2], [6, 3]])],
+}
 
-remap = jax.jit(remapping.remap, static_argnums=(0, 3))
+# compilation is nearly all of the time of these tests
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+remap = jit(remapping.remap, static_argnums=(0, 3))
+
+
+@functools.cache
+def remapped(space, kind):
+    """All students of a space, remapped together."""
+    variables, count = teacher(space), len(STUDENTS[space])
+    keys = jax.random.split(jax.random.key(0), count) if kind == "random_init" else None
+    together = jit(jax.vmap(lambda a, k: remapping.remap(space, variables, a, kind, k)))(
+        search_space.stack(STUDENTS[space]), keys
+    )
+    students = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(count)]
+    return list(
+        zip(STUDENTS[space], students, [None] * count if keys is None else keys, strict=True)
+    )
 
 
 @functools.cache
@@ -97,39 +123,36 @@ def slow_remap(space, variables, architecture, kind):
     return {"params": params, "batch_stats": statistics}
 
 
-@pytest.mark.parametrize("kind", COPIES)
-def test_values_equal_a_slow_loop(kind):
-    for architecture in STUDENTS:
-        ours = resnet.cut(WIDENING, remap(WIDENING, teacher(WIDENING), architecture, kind), architecture)
+@pytest.mark.parametrize(
+    ("space", "kind"),
+    [
+        *((WIDENING, kind) for kind in COPIES),
+        (NARROWING, "copy_paste_first"),
+        (NARROWING, "copy_paste_uniform"),
+    ],
+)
+def test_values_equal_a_slow_loop(space, kind):
+    for architecture, whole, _ in remapped(space, kind):
         chex.assert_trees_all_equal(
-            ours, slow_remap(WIDENING, teacher(WIDENING), architecture, kind)
+            resnet.cut(space, whole, architecture),
+            slow_remap(space, teacher(space), architecture, kind),
         )
-
-
-@pytest.mark.parametrize("kind", ["copy_paste_first", "copy_paste_uniform"])
-def test_values_equal_a_slow_loop_where_stages_narrow(kind):
-    variables = teacher(NARROWING)
-    for architecture in (
-        NARROWING.architecture([2, 1], [[8, 2], [5]]),
-        NARROWING.architecture([1, 2], [[3], [2, 4]]),
-    ):
-        ours = resnet.cut(NARROWING, remap(NARROWING, variables, architecture, kind), architecture)
-        chex.assert_trees_all_equal(ours, slow_remap(NARROWING, variables, architecture, kind))
 
 
 @pytest.mark.parametrize("kind", COPIES)
 def test_the_teacher_inherits_everything(kind):
-    variables = teacher(WIDENING)
-    chex.assert_trees_all_equal(remap(WIDENING, variables, WIDENING.full(), kind), variables)
+    architecture, whole, _ = remapped(WIDENING, kind)[0]
+    chex.assert_trees_all_equal(architecture, WIDENING.full())
+    chex.assert_trees_all_equal(whole, teacher(WIDENING))
 
 
-@pytest.mark.parametrize("kind", remapping.KINDS)
-def test_all_is_zero_outside_of_the_student(kind):
-    key = jax.random.key(0)
-    for architecture in STUDENTS[:3]:
-        whole = remap(WIDENING, teacher(WIDENING), architecture, kind, key)
-        chex.assert_trees_all_equal_shapes(whole, teacher(WIDENING))
-        student = resnet.cut(WIDENING, whole, architecture)
+@pytest.mark.parametrize(
+    ("space", "kind"), [*((WIDENING, kind) for kind in COPIES), (NARROWING, "random_init")]
+)
+def test_all_is_zero_outside_of_the_student(space, kind):
+    for architecture, whole, _ in remapped(space, kind):
+        chex.assert_trees_all_equal_shapes(whole, teacher(space))
+        student = resnet.cut(space, whole, architecture)
         for collection, modules in whole.items():
             for name, tree in modules.items():
                 inside = student[collection].get(name, {})
@@ -142,43 +165,34 @@ def test_all_is_zero_outside_of_the_student(kind):
 
 @pytest.mark.parametrize("kind", remapping.KINDS)
 def test_vmap_equals_a_loop(kind):
-    variables, count = teacher(WIDENING), len(STUDENTS)
-    keys = jax.random.split(jax.random.key(0), count)
-    together = jax.jit(
-        jax.vmap(lambda a, k: remapping.remap(WIDENING, variables, a, kind, k))
-    )(search_space.stack(STUDENTS), keys)
-    for index, (architecture, key) in enumerate(zip(STUDENTS, keys, strict=True)):
-        alone = remap(WIDENING, variables, architecture, kind, key)
-        one = jax.tree.map(lambda leaf, i=index: leaf[i], together)
-        chex.assert_trees_all_close(one, alone, rtol=1e-6)
+    for architecture, whole, key in remapped(SMALL, kind):
+        alone = remap(SMALL, teacher(SMALL), architecture, kind, key)
+        chex.assert_trees_all_close(whole, alone, rtol=1e-6)
 
 
 def test_the_default_takes_the_first_channels_in_place():
-    variables, architecture = teacher(WIDENING), STUDENTS[0]
-    inherited = remap(WIDENING, variables, architecture)
+    variables, architecture = teacher(SMALL), STUDENTS[SMALL][1]
+    inherited = remap(SMALL, variables, architecture)
     chex.assert_trees_all_equal(
-        inherited, remap(WIDENING, variables, architecture, "copy_paste_first")
-    )
-    chex.assert_trees_all_equal(
-        resnet.cut(WIDENING, inherited, architecture),
-        resnet.cut(WIDENING, variables, architecture),
+        resnet.cut(SMALL, inherited, architecture),
+        resnet.cut(SMALL, variables, architecture),
     )
 
 
 def test_random_init_depends_on_its_key_alone():
-    first = remap(WIDENING, teacher(WIDENING), STUDENTS[0], "random_init", jax.random.key(0))
-    again = remap(WIDENING, teacher(WIDENING), STUDENTS[0], "random_init", jax.random.key(0))
-    chex.assert_trees_all_equal(first, again)
-    ones = jax.tree.map(jnp.ones_like, teacher(WIDENING))
-    chex.assert_trees_all_equal(
-        first, remap(WIDENING, ones, STUDENTS[0], "random_init", jax.random.key(0))
-    )
-    other = remap(WIDENING, teacher(WIDENING), STUDENTS[0], "random_init", jax.random.key(1))
+    def fresh(variables, seed):
+        key = jax.random.key(seed)
+        return remap(SMALL, variables, STUDENTS[SMALL][1], "random_init", key)
+
+    variables = teacher(SMALL)
+    first = fresh(variables, 0)
+    chex.assert_trees_all_equal(first, fresh(jax.tree.map(jnp.ones_like, variables), 0))
+    other = fresh(variables, 1)
     for name in ("stem_conv", "dense"):
-        ours, theirs = first["params"][name]["kernel"], other["params"][name]["kernel"]
-        inside = np.asarray(ours) != 0
+        ours, theirs = (np.asarray(v["params"][name]["kernel"]) for v in (first, other))
+        inside = ours != 0
         assert inside.any()
-        assert (np.asarray(ours) != theirs)[inside].all()
+        assert (ours != theirs)[inside].all()
 
 
 def test_random_init_has_the_scale_of_the_students_own_size():
@@ -199,11 +213,11 @@ def test_random_init_has_the_scale_of_the_students_own_size():
 
 def test_random_init_needs_a_key():
     with pytest.raises(UserError, match="random_init needs a random key"):
-        remapping.remap(WIDENING, teacher(WIDENING), STUDENTS[0], "random_init")
+        remapping.remap(SMALL, teacher(SMALL), SMALL.full(), "random_init")
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(UserError, match="unknown remapping 'copy' *: choose one of copy_paste_f"):
+    with pytest.raises(UserError, match="unknown remapping 'copy': choose one of copy_paste_f"):
         remapping.check_kind(WIDENING, "copy")
 
 

@@ -110,9 +110,7 @@ run_masked_batch = jit(jax.vmap(masked, (None, None, 0)), static_argnums=0)
 
 @functools.partial(jit, static_argnums=0)
 def run_dense(space, variables):
-    return everything(
-        lambda v, train: resnet.apply_dense(space, v, IMAGES, train=train), variables
-    )
+    return everything(lambda v, train: resnet.apply_dense(space, v, IMAGES, train=train), variables)
 
 
 def assert_close(ours, theirs, tolerance=2e-5):
@@ -323,7 +321,9 @@ def test_batch_norm_equals_a_numpy_computation():
         "params": {"scale": scale, "bias": bias},
         "batch_stats": {"mean": mean, "var": var},
     }
-    variables, images = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (variables, inputs))
+    variables, images = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float32), (variables, inputs)
+    )
 
     outputs, updates = BatchNorm().apply(variables, images, None, True, mutable=["batch_stats"])
     batch_mean, batch_var = inputs.mean((0, 1, 2)), inputs.var((0, 1, 2))

@@ -6,11 +6,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dass_jax.errors import UserError
 
 
+@runtime_checkable
 class Archive(Protocol):
     """Files by name; nothing is ever written or unpacked.
 

@@ -1,7 +1,7 @@
 """Random crops and flips on the device, a pure function of (key, view, image index).
 
 A view is fixed: view v of image i is the same pixels whenever and in whatever batch it is made,
-so that a teacher's logits for it can be stored (DaSS trains with crop and flip, section 4).
+so that a teacher's logits for it can be stored (DaSS trains with crop and flip).
 
 Dimension letters: B batch, H W image size.
 """

@@ -61,12 +61,10 @@ def strokes(rng: np.random.Generator, num_classes: int) -> list[GeneratedClass]:
     """Glyphs of a few straight strokes in gray, slanted and thickened like handwriting."""
 
     def draw(index: int) -> GeneratedClass:
-        corners = [rng.uniform(-0.8, 0.8, 2)]
-        while len(corners) < 5:
-            candidate = rng.uniform(-0.8, 0.8, 2)
-            # Short strokes would vanish under the pen's thickness.
-            if np.hypot(*(candidate - corners[-1])) > 0.7:
-                corners.append(candidate)
+        # Nodes of a 3 x 3 lattice, moved a little: strokes that fill the canvas as letters do.
+        nodes = rng.choice(9, 5, replace=False)
+        places = np.stack([nodes % 3 - 1, nodes // 3 - 1], axis=-1) * 0.65
+        corners = list(places + rng.uniform(-0.15, 0.15, places.shape))
         return GeneratedClass(f"glyph {index}", lambda *args: _paint_glyph(corners, *args))
 
     return [draw(index) for index in range(num_classes)]
@@ -163,7 +161,7 @@ def _paint_glyph(
         nearest = np.minimum(nearest, painting.segment(x, y, start, end))
     ink = painting.coverage((nearest - uniform(rng, 0.06, 0.16, count)) * scale, 2 / size)
     ink *= uniform(rng, 0.4, 0.9, count)
-    return painting.finish(rng, np.repeat(ink[..., None], 3, axis=-1) + np.float32(0.05), 0.1)
+    return painting.finish(rng, ink[..., None] + np.float32(0.05), 0.1)
 
 
 def _paint_gratings(
@@ -175,8 +173,8 @@ def _paint_gratings(
     pattern = np.zeros_like(x)
     for (angle, frequency), weight in zip(waves, (share, 1 - share), strict=True):
         phase = frequency * (np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y)
-        pattern += weight * np.sin(phase + uniform(rng, 0, 2 * np.pi, count))
-    return _blend(rng, points, 0.5 + 0.5 * pattern, noise=0.12)
+        pattern += weight * np.sin(phase + uniform(rng, 0.0, 2 * np.pi, count))
+    return _blend(rng, points, 0.5 + 0.5 * pattern, noise=0.2)
 
 
 def _paint_shape(
@@ -195,11 +193,14 @@ def _paint_blobs(
     size: int,
 ) -> UInt8[np.ndarray, "N H W 3"]:
     points = painting.canvas(count, size)
-    x, y, _ = painting.place(rng, points, shift=0.25, scale=(0.75, 1.1), turn=0.4)
-    # Two strangers per image, of any colour, hide the constellation.
-    strangers = [(rng.uniform(-0.9, 0.9, (2, count)), 0.2, rng.uniform(-0.3, 0.7, 3))] * 2
-    painted = 0.35 + painting.clutter(rng, points, 0.15)[..., None]
-    painted = np.repeat(painted, 3, axis=-1).astype(np.float32)
+    x, y, _ = painting.place(rng, points, shift=0.35, scale=(0.7, 1.1), turn=0.6)
+    # Three strangers in each image, of any colour, hide the constellation.
+    strangers = [
+        (rng.uniform(-0.9, 0.9, (2, count)), 0.2, rng.uniform(-0.3, 0.7, (count, 1, 1, 3)))
+        for _ in range(3)
+    ]
+    painted = np.float32(0.35) + painting.clutter(rng, points, 0.15)[..., None]
+    painted = np.repeat(painted, 3, axis=-1)
     for place, width, tint in [*stars, *strangers]:
         centre = np.broadcast_to(place.reshape(2, -1), (2, count))[..., None, None]
         dx = x - centre[0].astype(np.float32) - uniform(rng, -0.15, 0.15, count)
@@ -223,7 +224,7 @@ def _paint_mixture(
 
 def _silhouette(kind: str, filled: bool, rng: np.random.Generator, points: Points) -> Field:
     pixel = 2 / points[0].shape[-1]
-    x, y, scale = painting.place(rng, points, shift=0.25, scale=(0.45, 0.75), turn=0.4)
+    x, y, scale = painting.place(rng, points, shift=0.2, scale=(0.55, 0.85), turn=0.3)
     distance = SHAPES[kind](x, y) * scale
     if not filled:
         # The line lies inside the outline, so that size does not tell it from a filled shape.

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int64
 
 from dass_jax.errors import UserError
 
@@ -16,16 +16,18 @@ SIZE_MULTIPLE = 8
 class Images:
     """The images of one split.
 
+    The arrays often come from outside, so the class checks them itself, with or without jaxtyping.
+
     Attributes:
-        images: RGB values in 0..255.
-        labels: the class of each image, counted from 0.
+        images: RGB values in 0..255, uint8 [N, H, W, 3].
+        labels: the class of each image, counted from 0, int32 [N].
 
     Raises:
         UserError: a wrong dtype or shape, or lengths that differ.
     """
 
-    images: UInt8[np.ndarray, "N H W 3"]
-    labels: Int32[np.ndarray, " N"]
+    images: np.ndarray
+    labels: np.ndarray
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels

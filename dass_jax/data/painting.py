@@ -138,14 +138,14 @@ def segment(x: Field, y: Field, start: Sequence[PerImage], end: Sequence[PerImag
 
 
 def colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two random colours per image that differ in brightness.
+    """Two random colours per image, the first one brighter.
 
     Returns:
         Foreground and background, float32 [count, 1, 1, 3], values around 0..1.
     """
     middle = rng.uniform(0.35, 0.65, (count, 1, 1, 1))
-    contrast = rng.uniform(0.2, 0.5, (count, 1, 1, 1)) * rng.choice([-1, 1], (count, 1, 1, 1))
-    tints = rng.uniform(-0.2, 0.2, (2, count, 1, 1, 3))
+    contrast = rng.uniform(0.25, 0.6, (count, 1, 1, 1))
+    tints = rng.uniform(-0.15, 0.15, (2, count, 1, 1, 3))
     pair = middle + tints + contrast * np.array([0.5, -0.5])[:, None, None, None, None]
     return pair[0].astype(np.float32), pair[1].astype(np.float32)
 
@@ -165,7 +165,7 @@ def distractors(rng: np.random.Generator, points: Points, pixel: float, number: 
     x, y = points
     covered = np.zeros_like(x)
     for _ in range(number):
-        centre = [uniform(rng, -1, 1, len(x)) for _ in range(2)]
+        centre = [uniform(rng, -1.0, 1.0, len(x)) for _ in range(2)]
         # A negative radius is no disc.
         radius = uniform(rng, -0.1, 0.16, len(x))
         distance = np.hypot(x - centre[0], y - centre[1]) - radius
@@ -174,8 +174,11 @@ def distractors(rng: np.random.Generator, points: Points, pixel: float, number: 
 
 
 def finish(
-    rng: np.random.Generator, painted: np.ndarray, noise: float
+    rng: np.random.Generator,
+    painted: Float32[np.ndarray, "N H W 1"] | Float32[np.ndarray, "N H W 3"],
+    noise: float,
 ) -> UInt8[np.ndarray, "N H W 3"]:
-    """Adds pixel noise to float32 [N, H, W, 3] images in 0..1 and rounds them to bytes."""
+    """Adds pixel noise to gray or RGB images in 0..1 and rounds them to bytes."""
     noisy = painted + np.float32(noise) * rng.standard_normal(painted.shape, np.float32)
-    return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+    rounded = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+    return np.broadcast_to(rounded, (*rounded.shape[:3], 3))

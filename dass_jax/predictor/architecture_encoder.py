@@ -10,7 +10,7 @@ from dass_jax.predictor.initializers import torch_dense
 
 
 class FlatArchitectureEncoder(nn.Module):
-    """DaSS's encoder (ICLR 2023): one dense layer with bias, no activation, on a flat one-hot encoding.
+    """DaSS's encoder: one dense layer with bias, no activation, on a flat one-hot encoding.
 
     Attributes:
       features: Length of the embedding, F.

@@ -1,0 +1,50 @@
+"""From nothing to a distilled student in minutes on a laptop: what ./bin/quickstart runs.
+
+Command:  ./bin/quickstart
+Hardware: 2 CPU cores, under 10 minutes. Expected result: see "Quick start" in README.md.
+
+Six generated tasks of different kinds train and select the predictor; handwritten digits, with
+few training images, are the unseen task.
+"""
+
+from dass_jax.experiment import default_config
+
+
+def get_config():
+    """Five training tasks, one selecting task, digits unseen; a small teacher at 16x16."""
+    config = default_config()
+    config.image_size = 16
+    config.space.stage_widths = (8, 16, 32, 64)
+    config.space.stage_depth = 2
+    config.augmentation.flip = False
+    config.teacher.sgd.epochs = 20
+    config.teacher.sgd.eval_every = 5
+    for kd in (config.kd, config.final):
+        kd.sgd.epochs = 4
+        kd.sgd.eval_every = 2
+        kd.num_views = 12
+    config.database.students_per_task = 16
+    config.database.students_per_batch = 16
+    config.meta.episodes = 300
+    config.search.max_flops_share = 0.5
+    roles = {
+        "strokes": "meta_train",
+        "gratings": "meta_train",
+        "shapes": "meta_train",
+        "blobs": "meta_train",
+        "mixtures": "meta_valid",
+    }
+    for family, role in roles.items():
+        config.tasks[family] = {
+            "role": role,
+            "source": f"generated:{family}",
+            "train_per_class": 60,
+            "valid_per_class": 60,
+        }
+    config.tasks.digits = {
+        "role": "meta_test",
+        "source": "digits",
+        "train_per_class": 40,
+        "valid_per_class": 30,
+    }
+    return config

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dass_jax.data.images import (
+    ImageDataset,
+    Images,
+    limit_per_class,
+    select_classes,
+    split_validation,
+)
+from dass_jax.errors import UserError
+
+
+def numbered(labels, size=8):
+    """Images whose pixels tell their position."""
+    labels = np.asarray(labels, np.int32)
+    pixels = np.zeros((len(labels), size, size, 3), np.uint8)
+    pixels += np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    return Images(pixels, labels)
+
+
+def positions(images):
+    return images.images[:, 0, 0, 0].tolist()
+
+
+def dataset(train=(0, 0, 1, 1, 2, 2), test=(0, 1, 2), names=("a", "b", "c"), size=8):
+    return ImageDataset("toy", numbered(train, size), numbered(test, size), names)
+
+
+def test_dataset_tells_its_size():
+    toy = dataset(size=16)
+    assert (toy.num_classes, toy.image_size, len(toy.train)) == (3, 16, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": ("a",), "train": [0], "test": [0]}, "'toy' has 1 class"),
+        ({"train": []}, "'toy' has no train image"),
+        ({"test": []}, "'toy' has no test image"),
+        ({"train": [0, 1, 3]}, "'toy': train labels run from 0 to 3"),
+        ({"test": [-1, 0]}, "'toy': test labels run from -1 to 0"),
+        ({"train": [0, 2]}, "'toy': class 'b' has no training image"),
+        ({"size": 28}, r"'toy': image size 28 is not a multiple of 8; choose 32"),
+    ],
+)
+def test_bad_dataset_is_refused_by_name(arguments, message):
+    with pytest.raises(UserError, match=message):
+        dataset(**arguments)
+
+
+def test_oblong_images_and_different_sizes_are_refused():
+    oblong = Images(np.zeros((2, 8, 16, 3), np.uint8), np.array([0, 1], np.int32))
+    with pytest.raises(UserError, match="'toy': train images are 8x16"):
+        ImageDataset("toy", oblong, oblong, ("a", "b"))
+    with pytest.raises(UserError, match=r"'toy': training images are 8 pixels wide .* 16"):
+        ImageDataset("toy", numbered([0, 1]), numbered([0, 1], size=16), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 8, 8, 3)), np.zeros(2, np.int32), "images are float64"),
+        (np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int32), r"shape \[2, 8, 8\]"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2), "labels are float64"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.zeros(3, np.int32), r"shape \[3\]"),
+    ],
+)
+def test_wrong_arrays_are_refused(images, labels, message):
+    with pytest.raises(UserError, match=message):
+        Images(images, labels)
+
+
+def test_select_classes_renumbers_in_the_given_order():
+    chosen = select_classes(dataset(), (2, 0))
+    assert chosen.class_names == ("c", "a")
+    assert chosen.train.labels.tolist() == [1, 1, 0, 0]
+    assert positions(chosen.train) == [0, 1, 4, 5]
+    assert chosen.test.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ((0, 3), "'toy' has no class 3; choose from 0 to 2"),
+        ((1, 1), "class 1 is chosen twice"),
+        ((1,), "choose at least 2"),
+    ],
+)
+def test_bad_selection_is_refused(classes, message):
+    with pytest.raises(UserError, match=message):
+        select_classes(dataset(), classes)
+
+
+def test_limit_per_class_keeps_small_classes_whole():
+    limited = limit_per_class(numbered([0] * 5 + [1] * 2 + [2] * 9), 3, seed=1)
+    assert np.bincount(limited.labels).tolist() == [3, 2, 3]
+    assert positions(limited) == sorted(positions(limited))
+    again = limit_per_class(numbered([0] * 5 + [1] * 2 + [2] * 9), 3, seed=1)
+    assert positions(limited) == positions(again)
+    with pytest.raises(UserError, match="at least 1"):
+        limit_per_class(numbered([0, 1]), 0, seed=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda drawn: drawn + drawn),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**31),
+)
+def test_validation_part_is_a_stratified_partition(labels, fraction, seed):
+    images = numbered(labels)
+    train, validation = split_validation(images, fraction=fraction, seed=seed)
+    assert sorted(positions(train) + positions(validation)) == list(range(len(labels)))
+    assert set(train.labels) == set(validation.labels) == set(labels)
+    for label in set(labels):
+        available, drawn = labels.count(label), int((validation.labels == label).sum())
+        assert abs(drawn - fraction * available) <= 1
+    again = split_validation(images, fraction=fraction, seed=seed)
+    assert positions(again[1]) == positions(validation)
+
+
+def test_validation_part_by_count():
+    train, validation = split_validation(numbered([0, 1] * 10), images_per_class=3, seed=0)
+    assert np.bincount(validation.labels).tolist() == [3, 3]
+    assert np.bincount(train.labels).tolist() == [7, 7]
+    other = split_validation(numbered([0, 1] * 10), images_per_class=3, seed=1)[1]
+    assert positions(other) != positions(validation)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either fraction or images_per_class"),
+        ({"fraction": 0.5, "images_per_class": 1}, "either fraction or images_per_class"),
+        ({"fraction": 1.0}, "fraction is 1.0; give one between 0 and 1"),
+        ({"images_per_class": 0}, "0 validation images per class"),
+        ({"images_per_class": 2}, r"class 0 has 2 image\(s\), too few"),
+        ({"fraction": 0.5}, r"class 1 has 1 image\(s\), too few"),
+        ({"fraction": 0.5, "seed": -1}, "seed -1 is negative"),
+    ],
+)
+def test_impossible_validation_part_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        split_validation(numbered([0, 0, 1]), **{"seed": 0, **arguments})
