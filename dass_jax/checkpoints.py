@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -77,7 +78,7 @@ def _to_numpy(leaf: Any) -> np.ndarray:
 
 def _from_numpy(leaf: Any, like: Any) -> Any:
     if _is_key(like):
-        return jax.random.wrap_key_data(np.asarray(leaf), impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=jax.random.key_impl(like))
     return np.asarray(leaf)
 
 

@@ -143,7 +143,7 @@ def _check_shapes(config: PredictorConfig, flat: dict[tuple[str, ...], jax.Array
 
 def _resnet_paths(widths: tuple[tuple[int, ...], ...]) -> dict[str, tuple[str, ...]]:
     """Official name of every ResNet array -> its path in this project's variables."""
-    modules = {"conv1": ("stem_conv",), "bn1": ("stem_norm",)}
+    modules: dict[str, tuple[str, ...]] = {"conv1": ("stem_conv",), "bn1": ("stem_norm",)}
     for stage, row in enumerate(widths):
         for index in range(len(row)):
             ours, theirs = resnet.block_name(stage, index), f"layer{stage + 1}.{index}"
@@ -154,12 +154,12 @@ def _resnet_paths(widths: tuple[tuple[int, ...], ...]) -> dict[str, tuple[str, .
         "fc.weight": ("params", "dense", "kernel"),
         "fc.bias": ("params", "dense", "bias"),
     }
-    for theirs, ours in modules.items():
-        if "conv" in ours[-1]:
-            paths[f"{theirs}.weight"] = ("params", *ours, "kernel")
+    for theirs, path in modules.items():
+        if "conv" in path[-1]:
+            paths[f"{theirs}.weight"] = ("params", *path, "kernel")
         else:
             for suffix, (collection, leaf) in _NORM.items():
-                paths[f"{theirs}.{suffix}"] = (collection, *ours, leaf)
+                paths[f"{theirs}.{suffix}"] = (collection, *path, leaf)
     return paths
 
 

@@ -8,7 +8,7 @@ import enum
 import zlib
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 
 class Stream(enum.IntEnum):
@@ -25,7 +25,7 @@ class Stream(enum.IntEnum):
     RANDOM_STUDENTS = 8
 
 
-def fold_in(key: Key[Array, ""], *ids: int) -> Key[Array, ""]:
+def fold_in(key: Key[Array, ""], *ids: int | Int[Array, ""]) -> Key[Array, ""]:
     """Folds several ids into a key, one after another."""
     for value in ids:
         key = jax.random.fold_in(key, value)

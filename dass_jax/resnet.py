@@ -92,7 +92,7 @@ class ResNet(nn.Module):
             hidden = self._stage(hidden, stage, architecture, train)
             features[f"stage{stage + 1}"] = hidden
         pooled = jnp.mean(hidden, (1, 2))
-        fan_in = pooled.shape[-1]
+        fan_in: int | Array = pooled.shape[-1]
         if architecture is not None:
             fan_in = architecture.widths[-1, architecture.depths[-1] - 1]
         init = uniform_fan_in(fan_in)

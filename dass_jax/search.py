@@ -3,10 +3,17 @@
 Dimension letters: P candidates of the pool.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
 
+from dass_jax.meta_learning import adapt_to_task, predict_with
+from dass_jax.meta_tasks import TaskBatch
+from dass_jax.predictor.model import PredictorInputs
 from dass_jax.search_space import Architecture, unstack
 
 
@@ -24,6 +31,42 @@ class Candidate(NamedTuple):
     prediction: float
     flops: int
     num_params: int
+
+
+_adapt = jax.jit(adapt_to_task, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(module: nn.Module, params: Any, inputs: PredictorInputs) -> Float[Array, " B"]:
+    return predict_with(module, params, inputs)
+
+
+def score(
+    module: nn.Module, params: Any, inner_lr: Any, task: TaskBatch, *, batch_size: int = 256
+) -> Float[np.ndarray, " P"]:
+    """Predicts accuracies after one adaptation step on the teacher pair, in compiled batches.
+
+    Args:
+      module: The predictor.
+      params: Its meta-trained parameters.
+      inner_lr: Its learned inner learning rates.
+      task: The candidates of one task; their accuracies are not read.
+      batch_size: Candidates per compiled call; the last call is filled up.
+
+    Returns:
+      Predicted accuracies, fractions, [P].
+    """
+    adapted = _adapt(module, params, inner_lr, task)
+    students, count = task.students(), len(task.valid)
+    batch_size = min(batch_size, count)
+    predictions = []
+    for begin in range(0, count, batch_size):
+        chosen = np.arange(begin, begin + batch_size) % count
+        inputs = students._replace(
+            student_features=students.student_features[chosen], encoding=students.encoding[chosen]
+        )
+        predictions.append(np.asarray(_predict(module, adapted, inputs)))
+    return np.concatenate(predictions)[:count]
 
 
 def top_candidates(

@@ -56,7 +56,7 @@ def test_sizes_show_the_same_classes(family):
 @pytest.mark.parametrize("family", ["strokes", "gratings", "blobs"])
 def test_many_classes(family):
     numbers = {"images_per_class_train": 1, "images_per_class_test": 1, "image_size": 8}
-    assert make(family, num_classes=200, **numbers).num_classes == 200
+    assert make(family, num_classes=100, **numbers).num_classes == 100
 
 
 def features(family, images):
@@ -67,15 +67,16 @@ def features(family, images):
         return gray.reshape(len(gray), -1)
     if family in ("shapes", "mixtures"):
         # Of random colour: edges tell more than brightness.
-        images = np.hypot(*np.gradient(gray, axis=(1, 2)))[..., None]
+        gray = np.hypot(*np.gradient(gray, axis=(1, 2)))
+    if family != "blobs":
+        images = gray[..., None]
     pooled = images.reshape(len(images), 8, 2, 8, 2, -1).mean((2, 4))
     return pooled.reshape(len(images), -1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_problems_are_learnable_and_not_trivial(family, seed):
-    made = make(family, seed, num_classes=10, images_per_class_train=80, images_per_class_test=40)
+def test_problems_are_learnable_and_not_trivial(family):
+    made = make(family, num_classes=10, images_per_class_train=80, images_per_class_test=40)
     train, test = (features(family, part.images) for part in (made.train, made.test))
     classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3)
     accuracy = classifier.fit(train, made.train.labels).score(test, made.test.labels)

@@ -198,6 +198,12 @@ def test_nothing_outside_of_the_student_has_influence(space, name):
     garbage = jax.tree.map(lambda leaf: 1 + 10 * jnp.abs(leaf), teacher(space, seed=1))
     spoilt = jax.tree.map(jnp.where, beyond, garbage, variables)
     other = run_masked(space, spoilt, architecture)
+    # the absent channels of a convolution are zero, so that their running mean only decays
+    width = last_widths(space, architecture)["stem"]
+    before, after = (
+        v["stem_norm"]["mean"][width:] for v in (spoilt["batch_stats"], other.batch_stats)
+    )
+    np.testing.assert_allclose(after, 0.9 * before, rtol=1e-6)
     # running statistics outside keep their garbage, so compare those inside
     kept = [
         resnet.cut(space, {"params": o.gradient, "batch_stats": o.batch_stats}, architecture)

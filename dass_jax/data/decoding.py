@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dass_jax.data.archives import Archive
 from dass_jax.data.images import Images
@@ -56,8 +56,10 @@ def decode_image(data: bytes, image_size: int, name: str, path: Path) -> UInt8[n
             return _resize(_to_rgb(image), image_size)
     # What pillow's decoders raise on broken input differs from format to format.
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        # Pillow's own message would tell a memory address.
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"image {name} in {path} is broken ({error}); replace or remove it"
+            f"image {name} in {path} is broken ({reason}); replace or remove it"
         ) from error
 
 

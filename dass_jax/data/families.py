@@ -79,7 +79,7 @@ def gratings(rng: np.random.Generator, num_classes: int) -> list[GeneratedClass]
     waves = [
         (offset + np.pi * turn / orientations, frequency)
         for turn in range(orientations)
-        for frequency in (4.0, 7.0, 11.0)
+        for frequency in (4.5, 7.0, 10.0)
     ]
     pairs = list(itertools.combinations(range(len(waves)), 2))
 
@@ -168,7 +168,7 @@ def _paint_gratings(
     waves: tuple[tuple[float, float], ...], rng: np.random.Generator, count: int, size: int
 ) -> UInt8[np.ndarray, "N H W 3"]:
     points = painting.canvas(count, size)
-    x, y, _ = painting.place(rng, points, shift=1.0, scale=(0.9, 1.1), turn=0.12)
+    x, y, _ = painting.place(rng, points, shift=1.0, scale=(0.85, 1.15), turn=0.2)
     share = uniform(rng, 0.35, 0.65, count)
     pattern = np.zeros_like(x)
     for (angle, frequency), weight in zip(waves, (share, 1 - share), strict=True):

@@ -37,8 +37,9 @@ def _to_device(images: Images) -> Split:
 def load_images(experiment: Experiment, spec: TaskSpec) -> TaskImages:
     """Reads a task's images and puts them on the device."""
     data = load_task(spec, experiment.image_size)
-    splits = (_to_device(images) for images in (data.train, data.valid, data.test))
-    return TaskImages(*splits, data.num_classes)
+    return TaskImages(
+        _to_device(data.train), _to_device(data.valid), _to_device(data.test), data.num_classes
+    )
 
 
 def _teacher_recipe(experiment: Experiment, spec: TaskSpec) -> str:

@@ -1,6 +1,5 @@
 """Finds a student for an unseen task, distils it, and compares it with random ones."""
 
-import functools
 import time
 from typing import Any, NamedTuple
 
@@ -15,10 +14,9 @@ from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.meta_learning import predict
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, task_key
-from dass_jax.search import Candidate, top_candidates
+from dass_jax.search import Candidate, score, top_candidates
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
@@ -47,8 +45,7 @@ def predict_students(
     """Predicted accuracies after one adaptation step on the teacher pair, fractions."""
     ids = np.arange(len(architectures.depths), dtype=np.int32)
     task = task_arrays(experiment, spec, teacher, architectures, ids)
-    score = jax.jit(functools.partial(predict, predictor.module))
-    return np.asarray(score(predictor.params, predictor.inner_lr, task))
+    return score(predictor.module, predictor.params, predictor.inner_lr, task)
 
 
 def _costs(

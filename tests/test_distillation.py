@@ -1,0 +1,174 @@
+"""Distilling a population: cached against online teachers, replicates, identities of the loss."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dass_jax import logit_cache, resnet, training
+from dass_jax.data.augmentation import Augmentation
+from dass_jax.distillation import (
+    Assignment,
+    DistillConfig,
+    distil_population,
+    inherit,
+    kd_loss,
+    view_of_epoch,
+    views_needed,
+)
+from dass_jax.errors import UserError
+from dass_jax.randomness import Stream, task_key
+from dass_jax.search_space import ResNetSpace
+from dass_jax.training import CachedTeacher, OnlineTeacher, SGDConfig, Split
+
+SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
+CLASSES = 3
+SGD = SGDConfig(epochs=2, batch_size=8, learning_rate=0.05, eval_every=1)
+CONFIG = DistillConfig(SGD, num_views=3)
+AUGMENTATION = Augmentation()
+
+
+def split(count, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    images = rng.integers(0, 256, (count, 8, 8, 3)) // 2 + 60 * labels[:, None, None, None]
+    return Split(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+
+
+TEACHER = resnet.init(SPACE, jax.random.key(0), CLASSES)
+TRAIN, VALID, TEST = split(20, 0), split(11, 1), split(13, 2)
+VIEW_KEY = task_key(0, "toy", Stream.VIEWS)
+
+
+def assignment(source):
+    return Assignment("toy", 0, TEACHER, TRAIN, VALID, TEST, source)
+
+
+def online():
+    return assignment(lambda view: OnlineTeacher(TEACHER))
+
+
+@pytest.fixture(scope="module")
+def logits():
+    views = [
+        logit_cache.view_logits(
+            SPACE, AUGMENTATION, TEACHER, TRAIN, VIEW_KEY, jnp.asarray(view, jnp.int32),
+            batch_size=8,
+        )
+        for view in range(3)
+    ]  # fmt: skip
+    return np.stack([np.asarray(view) for view in views])
+
+
+def cached(logits, dtype):
+    return assignment(lambda view: CachedTeacher(jnp.asarray(logits[view].astype(dtype))))
+
+
+@pytest.fixture(scope="module")
+def students():
+    keys = jax.random.split(jax.random.key(7), 3)
+    return jax.vmap(SPACE.sample)(keys), np.arange(3, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def result(students):
+    return distil_population(SPACE, CONFIG, AUGMENTATION, online(), *students)
+
+
+def test_float32_cache_equals_online(students, logits, result):
+    other = distil_population(SPACE, CONFIG, AUGMENTATION, cached(logits, np.float32), *students)
+    np.testing.assert_allclose(other.loss, result.loss, rtol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves(other.variables), jax.tree.leaves(result.variables), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_float16_cache_changes_the_first_loss_by_less_than_a_thousandth(students, logits):
+    config = dataclasses.replace(CONFIG, sgd=dataclasses.replace(SGD, epochs=1, batch_size=20))
+    first = [
+        distil_population(SPACE, config, AUGMENTATION, source, *students).loss
+        for source in (online(), cached(logits, np.float16))
+    ]
+    np.testing.assert_allclose(first[1], first[0], rtol=1e-3)
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_result_describes_the_run(students, result):
+    architectures, _ = students
+    assert list(result.epochs) == [1, 2]
+    assert result.curve.shape == (2, 3)
+    np.testing.assert_array_equal(result.final, result.curve[-1])
+    np.testing.assert_array_equal(result.best, result.curve.max(0))
+    measured = training.evaluate(SPACE, result.variables, architectures, TEST)
+    np.testing.assert_array_equal(result.test, measured)
+
+
+def test_initial_accuracy_is_that_of_the_inherited_student(students, result):
+    architectures, ids = students
+    inherited = inherit(SPACE, online(), architectures, ids, "copy_paste_first")
+    accuracy = training.evaluate(SPACE, inherited, architectures, VALID)
+    np.testing.assert_array_equal(result.initial, accuracy)
+
+
+def test_a_student_does_not_depend_on_its_population(students, result):
+    architectures, ids = students
+    pair = jax.tree.map(lambda leaf: leaf[1:], architectures)
+    other = distil_population(SPACE, CONFIG, AUGMENTATION, online(), pair, ids[1:])
+    np.testing.assert_array_equal(other.loss, result.loss[1:])
+    np.testing.assert_array_equal(other.curve, result.curve[:, 1:])
+
+
+def test_replicates_differ_and_repeat(students, result):
+    again = distil_population(SPACE, CONFIG, AUGMENTATION, online(), *students)
+    np.testing.assert_array_equal(again.loss, result.loss)
+    other = distil_population(SPACE, CONFIG, AUGMENTATION, online(), *students, replicate=1)
+    assert not np.any(other.loss == result.loss)
+
+
+def test_student_ids_key_random_init_alone(students):
+    architectures, ids = students
+    for kind, equal in (("copy_paste_first", True), ("random_init", False)):
+        first = inherit(SPACE, online(), architectures, ids, kind)
+        second = inherit(SPACE, online(), architectures, ids + 5, kind)
+        kernels = [v["params"]["stem_conv"]["kernel"] for v in (first, second)]
+        assert np.array_equal(*kernels) == equal
+
+
+def test_views_of_replicates():
+    config = dataclasses.replace(CONFIG, sgd=dataclasses.replace(SGD, epochs=4), num_views=10)
+    assert [view_of_epoch(config, 0, e) for e in range(4)] == [0, 1, 2, 3]
+    assert [view_of_epoch(config, 2, e) for e in range(4)] == [8, 9, 0, 1]
+    assert views_needed(config, 1) == 4
+    assert views_needed(config, 3) == 10
+
+
+def random_logits(seed):
+    return jax.random.normal(jax.random.key(seed), (6, 5))
+
+
+def test_loss_with_alpha_one_is_cross_entropy():
+    labels = jnp.arange(6) % 5
+    expected = optax.softmax_cross_entropy_with_integer_labels(random_logits(0), labels).mean()
+    value = kd_loss(random_logits(0), random_logits(1), labels, alpha=1.0)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_loss_with_alpha_zero_is_least_at_the_teacher():
+    labels, teacher = jnp.arange(6) % 5, random_logits(1)
+
+    def loss(student):
+        return kd_loss(student, teacher, labels, alpha=0.0)
+
+    np.testing.assert_allclose(jax.grad(loss)(teacher), 0, atol=1e-5)
+    assert loss(teacher) < loss(random_logits(0))
+
+
+def test_bad_settings():
+    with pytest.raises(UserError, match="'cached' or 'online'"):
+        DistillConfig(teacher_logits="sometimes")
+    with pytest.raises(UserError, match="num_views"):
+        DistillConfig(num_views=0)

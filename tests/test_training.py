@@ -1,0 +1,153 @@
+"""Populations train as their members would alone, with one compilation, over every image."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dass_jax import resnet, training
+from dass_jax.data.augmentation import Augmentation, normalize
+from dass_jax.errors import UserError
+from dass_jax.remapping import remap
+from dass_jax.search_space import ResNetSpace, stack, unstack
+from dass_jax.teacher import LabelSmoothingLoss
+from dass_jax.training import Plan, SGDConfig, Split
+
+SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
+CLASSES = 3
+SGD = SGDConfig(epochs=2, batch_size=8, learning_rate=0.05)
+PLAN = Plan(SPACE, SGD, LabelSmoothingLoss(), Augmentation(), 8, networks_per_step=1)
+
+
+def split(count=36, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    images = rng.integers(0, 256, (count, 8, 8, 3)) // 2 + 60 * labels[:, None, None, None]
+    return Split(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+
+
+@pytest.fixture(scope="module")
+def population():
+    teacher = resnet.init(SPACE, jax.random.key(0), CLASSES)
+    architectures = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(5), 4))
+    variables = jax.vmap(lambda a: remap(SPACE, teacher, a))(architectures)
+    return architectures, variables
+
+
+def one_epoch(plan, architectures, variables, data=None, epoch=0):
+    data = data or split()
+    states = training.init_states(plan, variables)
+    order = training.epoch_order(jax.random.key(epoch), len(data.labels), plan.sgd.batch_size)
+    return training.train_epoch(
+        plan, states, architectures, data, None, order, jax.random.key(9), jnp.asarray(epoch)
+    )
+
+
+@pytest.fixture(scope="module")
+def looped(population):
+    return one_epoch(PLAN, *population)
+
+
+def assert_trees_close(ours, theirs, tolerance):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_networks_per_step_does_not_change_results(population, looped, k):
+    plan = dataclasses.replace(PLAN, networks_per_step=k)
+    states, losses = one_epoch(plan, *population)
+    np.testing.assert_allclose(losses, looped[1], rtol=1e-5)
+    assert_trees_close(states.params, looped[0].params, 2e-5)
+    assert_trees_close(states.batch_stats, looped[0].batch_stats, 2e-5)
+
+
+def test_neighbours_have_no_influence(population, looped):
+    architectures, variables = population
+    shuffled = jnp.asarray([2, 0, 3, 1])
+    reordered = jax.tree.map(lambda leaf: leaf[shuffled], (architectures, variables))
+    states, losses = one_epoch(PLAN, *reordered)
+    np.testing.assert_array_equal(losses, looped[1][shuffled])
+    assert_trees_close(
+        states.params, jax.tree.map(lambda leaf: leaf[shuffled], looped[0].params), 0
+    )
+
+
+def test_one_compilation_serves_architectures_and_epochs(population):
+    architectures, variables = population
+    before = training.train_epoch._cache_size()
+    one_epoch(PLAN, architectures, variables, epoch=1)
+    others = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(6), 4))
+    one_epoch(PLAN, others, variables, split(seed=1), epoch=2)
+    assert training.train_epoch._cache_size() - before <= 1
+
+
+def test_no_transfer_inside_an_epoch(population):
+    architectures, variables = population
+    data = split()
+    states = training.init_states(PLAN, variables)
+    order = training.epoch_order(jax.random.key(0), len(data.labels), 8)
+    key, view = jax.random.key(9), jnp.asarray(0)
+    with jax.transfer_guard("disallow"):
+        training.train_epoch(PLAN, states, architectures, data, None, order, key, view)
+
+
+def test_parameters_outside_of_the_student_stay_zero(population, looped):
+    architectures, _ = population
+    for row, architecture in enumerate(unstack(architectures)):
+        params = jax.tree.map(lambda leaf, row=row: leaf[row], looped[0].params)
+        kernel = np.asarray(params["stage2_block0"]["conv1"]["kernel"])
+        assert np.abs(kernel).max() > 0
+        width = int(architecture.widths[1, 0])
+        assert not kernel[..., width:].any()
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 36, 1000])
+def test_evaluation_counts_every_image(population, batch_size):
+    architectures, variables = population
+    data = split()
+    accuracy = training.evaluate(SPACE, variables, architectures, data, batch_size=batch_size)
+    for row, architecture in enumerate(unstack(architectures)):
+        student = jax.tree.map(lambda leaf, row=row: leaf[row], variables)
+        logits, _ = resnet.apply(
+            SPACE, student, jax.tree.map(jnp.asarray, architecture), normalize(data.images),
+            train=False,
+        )  # fmt: skip
+        expected = np.mean(np.argmax(logits, -1) == np.asarray(data.labels))
+        assert accuracy[row] == pytest.approx(expected, abs=1e-7)
+
+
+def test_epoch_order_is_a_permutation_without_the_incomplete_batch():
+    order = np.asarray(training.epoch_order(jax.random.key(0), 36, 8))
+    assert order.shape == (4, 8)
+    assert len(np.unique(order)) == 32
+    assert order.max() < 36
+
+
+def test_too_few_images_for_a_batch():
+    with pytest.raises(UserError, match="do not fill one batch of 64"):
+        training.steps_per_epoch(63, 64)
+
+
+def test_a_network_learns_and_the_rate_decays_to_zero():
+    plan = dataclasses.replace(PLAN, sgd=dataclasses.replace(SGD, epochs=8), num_steps=32)
+    data = split()
+    full = stack([SPACE.full()])
+    variables = jax.tree.map(
+        lambda leaf: leaf[None], resnet.init(SPACE, jax.random.key(1), CLASSES)
+    )
+    epochs = training.Epochs(
+        data, data, jax.random.key(2), jax.random.key(3), lambda epoch: epoch, lambda epoch: None
+    )
+    states = training.init_states(plan, variables)
+    reports = [
+        (report.epoch, float(report.loss[0]), report.accuracy)
+        for report in training.run_epochs(plan, states, full, epochs)
+    ]
+    assert [epoch for epoch, _, _ in reports] == list(range(1, 9))
+    evaluated = [epoch for epoch, _, accuracy in reports if accuracy is not None]
+    assert evaluated == [5, 8]
+    assert reports[-1][1] < reports[0][1]
+    assert reports[-1][2][0] > 0.6
