@@ -4,7 +4,9 @@ A save is atomic: orbax writes into a temporary folder and renames it, so a kill
 the previous save in place.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -88,16 +90,27 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
 
 
+@contextlib.contextmanager
+def _damage_named(folder: pathlib.Path) -> Iterator[None]:
+    """Orbax reports a damaged file in many ways, at great length."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"the checkpoint in {folder} is damaged: remove it") from error
+
+
 def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
     """The description of the newest save.
 
     Raises:
-      UserError: If there is none.
+      UserError: If there is none, or it is damaged.
     """
     step = latest_step(folder)
     if step is None:
         raise UserError(f"no checkpoint in {folder}")
-    with _manager(folder, create=False) as manager:
+    with _damage_named(folder), _manager(folder, create=False) as manager:
         return manager.restore(
             step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
         ).metadata
@@ -115,13 +128,14 @@ def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
       The arrays, on the host, and the metadata.
 
     Raises:
-      UserError: If there is no save, or its tree, shapes or types differ from the template.
+      UserError: If there is no save, it is damaged, or its tree, shapes or types differ from the
+        template.
     """
     step = latest_step(folder)
     if step is None:
         raise UserError(f"no checkpoint in {folder}")
     target = jax.tree.map(_abstract, template)
-    with _manager(folder, create=False) as manager:
+    with _damage_named(folder), _manager(folder, create=False) as manager:
         saved = manager.item_metadata(step)["arrays"]
         _require_equal(folder, saved, target)
         args = ocp.args.Composite(

@@ -5,6 +5,7 @@ Nothing here imports JAX before the flags are parsed, so that ``--help`` answers
 
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -33,6 +34,16 @@ def _fail(program: str, message: object) -> NoReturn:
     sys.exit(2)
 
 
+def _explain(error: Exception) -> str:
+    """What was wrong with the command line or the configuration file it names."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, flags.Error) and len(lines) == 1:
+        return lines[0]
+    # ml_collections puts a trace or a list of attempts before the cause
+    field = re.fullmatch(r"""["']+(\w+)["']+""", lines[-1])
+    return f"--config: {f'there is no field {field[1]!r}' if field else lines[-1]}"
+
+
 def _print_help(program: str, description: str) -> None:
     own = flags.FLAGS.flags_by_module_dict()
     listed = [flag for name in (sys.argv[0], "dass_jax.cli") for flag in own.get(name, [])]
@@ -48,11 +59,11 @@ def _parse(program: str, description: str) -> "tuple[Experiment, Workdir]":
     """Parses the command line and checks the configuration."""
     try:
         rest = flags.FLAGS(sys.argv)
-    except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        # a configuration file is a program, and its overrides fail in many ways
+    except Exception as error:
+        # a configuration file is a program: it and its overrides fail in any way
         if "--debug" in sys.argv:
             raise
-        _fail(program, error)
+        _fail(program, _explain(error))
     if len(rest) > 1:
         _fail(program, f"unexpected argument {rest[1]!r}: see {program} --help")
     for flag in (_CONFIG, _WORKDIR):

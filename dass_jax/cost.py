@@ -6,6 +6,7 @@ they broadcast over leading axes of the architecture.
 Dimension letters: K students, S stages, D blocks of a stage.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -126,6 +127,11 @@ def smallest(space: ResNetSpace) -> Architecture:
     return space.architecture([1] * space.num_stages, widths)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(space: ResNetSpace, keys: Key[Array, " K"]) -> Architecture:
+    return jax.vmap(space.sample)(keys)
+
+
 def sample_within_budget(
     space: ResNetSpace,
     key: Key[Array, ""],
@@ -162,12 +168,11 @@ def sample_within_budget(
             f"no student fits the budget {budget}: the smallest needs {flops} flops "
             f"(multiply-adds) and {params} parameters"
         )
-    draw = jax.jit(jax.vmap(space.sample))
     proposals = max(256, 4 * count)
     accepted: list[Architecture] = []
     found = 0
     for round_key in jax.random.split(key, max_rounds):
-        batch = jax.tree.map(np.asarray, draw(jax.random.split(round_key, proposals)))
+        batch = jax.tree.map(np.asarray, _draw(space, jax.random.split(round_key, proposals)))
         allowed = within_budget(space, batch, budget, **sizes)
         accepted.append(jax.tree.map(lambda leaf, keep=allowed: leaf[keep], batch))
         found += int(allowed.sum())

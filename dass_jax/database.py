@@ -109,6 +109,9 @@ def read_records(database: pathlib.Path, task: str) -> list[StudentRecord]:
     records: list[StudentRecord] = []
     for path in sorted((database / "records" / task).glob("replicate*.parquet")):
         try:
+            # read_table would fill columns that the file lacks with nulls
+            if not pq.read_schema(path).equals(SCHEMA):
+                raise pa.ArrowInvalid("it has other columns")
             rows = pq.read_table(path, schema=SCHEMA).to_pylist()
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]

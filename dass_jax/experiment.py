@@ -70,6 +70,8 @@ class SearchConfig:
                 raise UserError(f"{name} must be at least 1")
         if self.top_k > self.pool_size:
             raise UserError(f"top_k {self.top_k} is more than pool_size {self.pool_size}")
+        if self.random_students < 0:
+            raise UserError(f"random_students is {self.random_students}: give 0 or more")
         for name in ("flops", "params"):
             share = getattr(self, f"max_{name}_share")
             if share is not None and not 0 < share <= 1:
@@ -163,6 +165,9 @@ def from_config(config: ConfigDict) -> Experiment:
     tasks: Mapping[str, Any] = values.pop("tasks", {})
     if not tasks:
         raise UserError("config.tasks is empty: name at least one task")
+    for name, fields in tasks.items():
+        if not isinstance(fields, Mapping):
+            raise UserError(f"config.tasks.{name} is {fields!r}: give the fields of a task")
     specs = tuple(
         settings.build(TaskSpec, {"name": name, **fields}, f"config.tasks.{name}")
         for name, fields in tasks.items()

@@ -197,9 +197,10 @@ def train_step(
 
 def init_states(plan: Plan, variables: resnet.Variables) -> TrainState:
     """Wraps a population's variables (leading K axis) with fresh optimiser states."""
-    optimizer = plan_optimizer(plan)
-    opt_state = jax.vmap(optimizer.init)(variables["params"])
-    return TrainState(variables["params"], variables["batch_stats"], opt_state)
+    opt_state = jax.vmap(plan_optimizer(plan).init)(variables["params"])
+    # training takes the buffers of its states: the caller keeps its own
+    params, stats = jax.tree.map(jnp.copy, (variables["params"], variables["batch_stats"]))
+    return TrainState(params, stats, opt_state)
 
 
 def _teacher_logits(

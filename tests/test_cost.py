@@ -24,7 +24,7 @@ COUNT = 5
 def students(space, seed=0):
     """A few random students, batched, the full and the smallest one among them."""
     keys = jax.random.split(jax.random.key(seed), COUNT)
-    drawn = unstack(jax.vmap(space.sample)(keys))
+    drawn = unstack(jax.jit(jax.vmap(space.sample))(keys))
     batch = [*drawn, space.full(), cost.smallest(space)]
     return Architecture(*(np.stack(leaves) for leaves in zip(*batch, strict=True)))
 
@@ -134,7 +134,7 @@ def test_smallest_is_the_cheapest_student():
     space = ResNetSpace((4, 6), 2, (1, 2), (1.0, 0.5))  # multipliers in any order
     floor = cost.smallest(space)
     assert floor.widths.tolist() == [[2, 0], [3, 0]]
-    batch = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 500))
+    batch = jax.jit(jax.vmap(space.sample))(jax.random.split(jax.random.key(0), 500))
     params = cost.num_params(space, batch, num_classes=CLASSES)
     flops = cost.num_flops(space, batch, image_size=8, num_classes=CLASSES)
     assert params.min() == cost.num_params(space, floor, num_classes=CLASSES)
@@ -168,7 +168,7 @@ SIZES = {"image_size": 16, "num_classes": CLASSES}
 
 def test_sampled_students_respect_the_budget():
     space = SPACES["widening"]
-    everyone = jax.vmap(space.sample)(jax.random.split(jax.random.key(9), 400))
+    everyone = jax.jit(jax.vmap(space.sample))(jax.random.split(jax.random.key(9), 400))
     budget = Budget(
         flops=int(np.quantile(cost.num_flops(space, everyone, **SIZES), 0.3)),
         params=int(np.quantile(cost.num_params(space, everyone, num_classes=CLASSES), 0.3)),

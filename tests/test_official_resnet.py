@@ -19,9 +19,6 @@ COPIES = remapping.KINDS[:4]
 STUDENTS = range(4)
 PLACES = ["stem", "stage1", "stage2", "stage3", "stage4"]
 
-# compilation is nearly all of the time of these tests
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _full_precision():
@@ -59,7 +56,7 @@ def run(official, space):
     """One compiled function for the teacher and every student: both modes at once."""
     images = jnp.asarray(official["input"].transpose(0, 2, 3, 1))
 
-    @jit
+    @jax.jit
     def both_modes(variables, architecture):
         evaluation = resnet.apply(space, variables, architecture, images, train=False)
         return evaluation, resnet.apply(space, variables, architecture, images, train=True)
@@ -69,7 +66,7 @@ def run(official, space):
 
 @pytest.fixture(scope="module")
 def remap(space):
-    return jit(functools.partial(remapping.remap, space), static_argnums=2)
+    return jax.jit(functools.partial(remapping.remap, space), static_argnums=2)
 
 
 def student(official, space, index):
@@ -147,16 +144,16 @@ def export(variables):
             state[f"{name}.{theirs}"] = np.asarray((node if index is None else node[index])[ours])
 
     params = variables["params"]
-    state["conv1.weight"] = np.transpose(params["stem_conv"]["kernel"], (3, 2, 0, 1))
+    state["conv1.weight"] = np.asarray(params["stem_conv"]["kernel"]).transpose(3, 2, 0, 1)
     add_norm("bn1", "stem_norm")
     for stage, row in enumerate(resnet.block_widths(variables)):
         for block in range(len(row)):
             ours, theirs = f"stage{stage + 1}_block{block}", f"layer{stage + 1}.{block}"
             for number in (1, 2):
                 kernel = params[ours][f"conv{number}"]["kernel"]
-                state[f"{theirs}.conv{number}.weight"] = np.transpose(kernel, (3, 2, 0, 1))
+                state[f"{theirs}.conv{number}.weight"] = np.asarray(kernel).transpose(3, 2, 0, 1)
                 add_norm(f"{theirs}.bn{number}", ours, f"norm{number}")
-    state["fc.weight"] = np.transpose(params["dense"]["kernel"])
+    state["fc.weight"] = np.asarray(params["dense"]["kernel"]).T
     state["fc.bias"] = np.asarray(params["dense"]["bias"])
     return state
 

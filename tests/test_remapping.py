@@ -33,9 +33,7 @@ STUDENTS = {
     SMALL: [SMALL.full(), SMALL.architecture([1], [[2]]), SMALL.architecture([2], [[3, 1]])],
 }
 
-# compilation is nearly all of the time of these tests
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-remap = jit(remapping.remap, static_argnums=(0, 3))
+remap = jax.jit(remapping.remap, static_argnums=(0, 3))
 
 
 @functools.cache
@@ -43,7 +41,7 @@ def remapped(space, kind):
     """All students of a space, remapped together."""
     variables, count = teacher(space), len(STUDENTS[space])
     keys = jax.random.split(jax.random.key(0), count) if kind == "random_init" else None
-    together = jit(jax.vmap(lambda a, k: remapping.remap(space, variables, a, kind, k)))(
+    together = jax.jit(jax.vmap(lambda a, k: remapping.remap(space, variables, a, kind, k)))(
         search_space.stack(STUDENTS[space]), keys
     )
     students = [jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(count)]

@@ -149,8 +149,13 @@ def build_database(experiment: Experiment, workdir: Workdir) -> None:
       workdir: Where teachers, logits and the database lie.
 
     Raises:
-      UserError: If the folder holds a database made with other settings.
+      UserError: If a task's images cannot be used, or the folder holds a database made with other
+        settings.
     """
+    if not (workdir.database / "manifest.json").exists():
+        # a mistake in the last task shows before hours of training, and is not recorded
+        for spec in experiment.tasks:
+            prepare.check_task(experiment, spec)
     db.open_manifest(workdir.database, _recipe(experiment))
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)

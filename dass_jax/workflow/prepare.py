@@ -42,6 +42,20 @@ def load_images(experiment: Experiment, spec: TaskSpec) -> TaskImages:
     )
 
 
+def check_task(experiment: Experiment, spec: TaskSpec) -> None:
+    """Reads a task's images and sees whether they suffice for training.
+
+    Raises:
+      UserError: If they cannot be read or are too few.
+    """
+    try:
+        train = load_task(spec, experiment.image_size).train
+        for sgd in (experiment.teacher.sgd, experiment.kd.sgd):
+            training.steps_per_epoch(len(train), sgd.batch_size)
+    except UserError as error:
+        raise UserError(f"task {spec.name}: {error}") from error
+
+
 def _teacher_recipe(experiment: Experiment, spec: TaskSpec) -> str:
     """All that a teacher's numbers depend on, to notice a stale one."""
     return repr(
