@@ -14,13 +14,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dass_jax import resnet, training
+from dass_jax import evaluation, resnet, training
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.remapping import Kind, check_kind, remap
 from dass_jax.search_space import Architecture, ResNetSpace
-from dass_jax.training import SGDConfig, Split, Teacher
+from dass_jax.training import SGDConfig, Teacher
 
 
 def kd_loss(
@@ -224,7 +225,7 @@ def distil_population(
     def accuracy(variables: resnet.Variables, split: Split) -> np.ndarray:
         k = config.networks_per_step
         return np.asarray(
-            training.evaluate(space, variables, architectures, split, networks_per_step=k)
+            evaluation.evaluate(space, variables, architectures, split, networks_per_step=k)
         )
 
     initial = accuracy(variables, assignment.valid)

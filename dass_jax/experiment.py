@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -102,6 +102,7 @@ class Experiment:
       kd: How the database's students are distilled.
       final: How the winner of a search is distilled.
       database: How many students are measured.
+      target: The measured accuracy that the predictor learns.
       predictor: What the predictor sees, and its sizes.
       meta: How the predictor is meta-trained.
       search: How students are searched for.
@@ -116,6 +117,7 @@ class Experiment:
     kd: DistillConfig = DistillConfig()
     final: DistillConfig = DistillConfig()
     database: DatabaseConfig = DatabaseConfig()
+    target: Literal["final_accuracy", "best_accuracy"] = "final_accuracy"
     predictor: PredictorConfig = PredictorConfig()
     meta: MetaConfig = MetaConfig()
     search: SearchConfig = SearchConfig()

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import resnet
+from dass_jax.population import map_population
 from dass_jax.randomness import fold_in
 from dass_jax.remapping import Kind, check_kind, remap
 from dass_jax.search_space import Architecture, ResNetSpace, stack
-from dass_jax.training import map_population
 
 
 def noise_image(image_size: int, seed: int = 0) -> Float[Array, "1 H W 3"]:

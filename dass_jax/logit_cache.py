@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import checkpoints, resnet
 from dass_jax.data.augmentation import Augmentation, augment
+from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace
-from dass_jax.training import Split
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")

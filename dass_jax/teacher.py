@@ -15,9 +15,10 @@ from jaxtyping import Array
 from dass_jax import checkpoints, resnet, training
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import ResNetSpace, stack
-from dass_jax.training import SGDConfig, Split, TrainState
+from dass_jax.training import SGDConfig, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

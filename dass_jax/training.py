@@ -1,9 +1,7 @@
-"""Training a population of networks together: one step, one epoch, evaluation.
+"""Training a population of networks together: one step, one epoch, a whole run.
 
-The step is written for one network. ``lax.map`` runs it over the K networks of a population, k at
-a time: k = 1 is a loop inside one compiled function, in which absent blocks are skipped; k = K is
-a full ``vmap``. A teacher is a population of one. Whole epochs run compiled, on data that lies on
-the device.
+The step is written for one network and mapped over the population; a teacher is a population of
+one. Whole epochs run compiled, on data that lies on the device.
 
 Dimension letters: K networks, N images, B batch, H W image size, C classes.
 """
@@ -17,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import resnet
-from dass_jax.data.augmentation import Augmentation, augment, normalize
+from dass_jax.data.augmentation import Augmentation, augment
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split, evaluate
+from dass_jax.population import map_population
 from dass_jax.randomness import fold_in
 from dass_jax.search_space import Architecture, ResNetSpace
 
@@ -53,13 +53,6 @@ class SGDConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-class Split(NamedTuple):
-    """Images of one split on the device."""
-
-    images: UInt8[Array, "N H W 3"]
-    labels: Int[Array, " N"]
 
 
 class TrainState(NamedTuple):
@@ -132,30 +125,6 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
             "use a smaller batch_size or more images"
         )
     return num_images // batch_size
-
-
-def networks_at_a_time(population: int, requested: int | None) -> int:
-    """k: as requested, else one on CPU and all of them on accelerators.
-
-    On CPU a vmapped convolution becomes a grouped one, which is several times slower per network
-    than a loop, and a loop skips absent blocks.
-    """
-    if requested is None:
-        requested = 1 if jax.default_backend() == "cpu" else population
-    return max(1, min(requested, population))
-
-
-def map_population(function: Callable, population: Any, *, size: int, requested: int | None) -> Any:
-    """Maps over the leading axis of a pytree, k networks at a time."""
-    k = networks_at_a_time(size, requested)
-    if k == 1:
-        # batch_size=1 would vmap over one network and thereby lose the skipping of absent blocks
-        return jax.lax.map(function, population)
-    return (
-        jax.lax.map(function, population, batch_size=k)
-        if k < size
-        else jax.vmap(function)(population)
-    )
 
 
 def train_step(
@@ -256,54 +225,6 @@ def train_epoch(
 
     states, losses = jax.lax.scan(step, states, order)
     return states, losses.mean(0)
-
-
-def _batched(split: Split, batch_size: int) -> tuple[Array, Array]:
-    """All images in batches; the last one is filled up with images labelled -1."""
-    missing = -len(split.labels) % batch_size
-    images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
-    return (
-        images.reshape(-1, batch_size, *images.shape[1:]),
-        labels.reshape(-1, batch_size),
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("batch_size", "networks_per_step"))
-def evaluate(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architectures: Architecture,
-    data: Split,
-    *,
-    batch_size: int = 256,
-    networks_per_step: int | None = None,
-) -> Float[Array, " K"]:
-    """Top-1 accuracy of each network over every image of a split, as fractions.
-
-    Args:
-      space: The search space, static.
-      variables: The population's variables, with a leading K axis.
-      architectures: K architectures.
-      data: The images, on the device; the last batch may be incomplete.
-      batch_size: Images per forward pass; the result does not depend on it.
-      networks_per_step: k, as in ``Plan``.
-
-    Returns:
-      Accuracies in [0, 1], [K].
-    """
-    images, labels = _batched(data, min(batch_size, len(data.labels)))
-
-    def one(network: tuple[resnet.Variables, Architecture]) -> Array:
-        def count(correct: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
-            logits, _ = resnet.apply(space, *network, normalize(batch[0]), train=False)
-            return correct + jnp.sum(jnp.argmax(logits, -1) == batch[1]), None
-
-        return jax.lax.scan(count, jnp.zeros((), jnp.int32), (images, labels))[0]
-
-    size = architectures.depths.shape[0]
-    counts = map_population(one, (variables, architectures), size=size, requested=networks_per_step)
-    return counts / len(data.labels)
 
 
 def epoch_order(key: Key[Array, ""], num_images: int, batch_size: int) -> Int[Array, "steps B"]:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dass_jax import logit_cache, resnet, training
+from dass_jax import evaluation, logit_cache, resnet
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import (
     Assignment,
@@ -20,9 +20,10 @@ from dass_jax.distillation import (
     views_needed,
 )
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import ResNetSpace
-from dass_jax.training import CachedTeacher, OnlineTeacher, SGDConfig, Split
+from dass_jax.training import CachedTeacher, OnlineTeacher, SGDConfig
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 CLASSES = 3
@@ -103,14 +104,14 @@ def test_result_describes_the_run(students, result):
     assert result.curve.shape == (2, 3)
     np.testing.assert_array_equal(result.final, result.curve[-1])
     np.testing.assert_array_equal(result.best, result.curve.max(0))
-    measured = training.evaluate(SPACE, result.variables, architectures, TEST)
+    measured = evaluation.evaluate(SPACE, result.variables, architectures, TEST)
     np.testing.assert_array_equal(result.test, measured)
 
 
 def test_initial_accuracy_is_that_of_the_inherited_student(students, result):
     architectures, ids = students
     inherited = inherit(SPACE, online(), architectures, ids, "copy_paste_first")
-    accuracy = training.evaluate(SPACE, inherited, architectures, VALID)
+    accuracy = evaluation.evaluate(SPACE, inherited, architectures, VALID)
     np.testing.assert_array_equal(result.initial, accuracy)
 
 

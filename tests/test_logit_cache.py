@@ -7,8 +7,8 @@ import pytest
 
 from dass_jax import logit_cache, resnet
 from dass_jax.data.augmentation import Augmentation, augment
+from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace
-from dass_jax.training import Split
 
 SPACE = ResNetSpace((4,), 1, strides=(2,))
 RNG = np.random.default_rng(0)

@@ -6,11 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from dass_jax import teacher, training
+from dass_jax import evaluation, teacher
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace, stack
-from dass_jax.training import SGDConfig, Split
+from dass_jax.training import SGDConfig
 
 SPACE = ResNetSpace((4, 6), 1, strides=(1, 2))
 CONFIG = teacher.TeacherConfig(SGDConfig(epochs=4, batch_size=8, eval_every=1))
@@ -59,7 +60,7 @@ def test_best_evaluation_is_kept(uninterrupted):
     assert uninterrupted.accuracy == max(accuracies)
     assert uninterrupted.epoch == 1 + accuracies.index(max(accuracies))
     population = jax.tree.map(lambda leaf: leaf[None], uninterrupted.variables)
-    measured = training.evaluate(SPACE, population, stack([SPACE.full()]), VALID)
+    measured = evaluation.evaluate(SPACE, population, stack([SPACE.full()]), VALID)
     assert uninterrupted.accuracy == pytest.approx(float(measured[0]))
 
 

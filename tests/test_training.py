@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dass_jax import resnet, training
+from dass_jax import evaluation, resnet, training
 from dass_jax.data.augmentation import Augmentation, normalize
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.remapping import remap
 from dass_jax.search_space import ResNetSpace, stack, unstack
 from dass_jax.teacher import LabelSmoothingLoss
-from dass_jax.training import Plan, SGDConfig, Split
+from dass_jax.training import Plan, SGDConfig
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 CLASSES = 3
@@ -108,7 +109,7 @@ def test_parameters_outside_of_the_student_stay_zero(population, looped):
 def test_evaluation_counts_every_image(population, batch_size):
     architectures, variables = population
     data = split()
-    accuracy = training.evaluate(SPACE, variables, architectures, data, batch_size=batch_size)
+    accuracy = evaluation.evaluate(SPACE, variables, architectures, data, batch_size=batch_size)
     for row, architecture in enumerate(unstack(architectures)):
         student = jax.tree.map(lambda leaf, row=row: leaf[row], variables)
         logits, _ = resnet.apply(

@@ -29,7 +29,7 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
       done: Units that an earlier run finished.
 
     Yields:
-      A function that counts one unit; its argument is a short text beside the bar.
+      A function that takes a short text to show beside the bar, and how many units were done.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -43,8 +43,8 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
-        def advance(note: str = "") -> None:
-            progress.update(task, advance=1, note=note)
+        def advance(note: str = "", units: int = 1) -> None:
+            progress.update(task, advance=units, note=note)
 
         yield advance
 

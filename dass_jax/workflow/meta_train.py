@@ -1,5 +1,7 @@
 """Meta-trains the accuracy predictor on the database."""
 
+import hashlib
+import shutil
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -97,7 +99,7 @@ def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> T
         prepare.load_teacher(experiment, workdir, spec),
         db.architectures_of(experiment.space, records),
         db.column(records, "student_id").astype(np.int32),
-        db.column(records, "final_accuracy"),
+        db.column(records, experiment.target),
     )
 
 
@@ -137,8 +139,12 @@ def run_meta_training(experiment: Experiment, workdir: Workdir) -> None:
     """
     folder = workdir.predictor
     if checkpoints.exists(folder / "checkpoint"):
-        load_predictor(folder, experiment)
         metadata = checkpoints.read_metadata(folder / "checkpoint")
+        if metadata["recipe"] != _recipe(experiment, workdir):
+            raise UserError(
+                f"the predictor in {folder} was made from other settings or another database: "
+                "restore them, remove it, or use another work directory"
+            )
         console.print(f"predictor: done before, in {folder}")
     else:
         metadata = _train(experiment, workdir)
@@ -151,9 +157,19 @@ def run_meta_training(experiment: Experiment, workdir: Workdir) -> None:
     print_table("Predictor", ["", ""], rows)
 
 
-def _settings(experiment: Experiment) -> str:
-    """All that the predictor's numbers depend on besides the database."""
-    return repr((experiment.predictor, experiment.meta, experiment.space, experiment.image_size))
+def _interface(experiment: Experiment) -> str:
+    """What a task must share with a predictor for it to be of use."""
+    return repr(
+        (experiment.predictor, experiment.space, experiment.image_size, experiment.kd.remapping)
+    )
+
+
+def _recipe(experiment: Experiment, workdir: Workdir) -> str:
+    """A digest of all that the predictor's numbers depend on, measured students included."""
+    specs = experiment.with_role("meta_train", "meta_valid")
+    records = [db.first_replicate(db.read_records(workdir.database, spec.name)) for spec in specs]
+    parts = (_interface(experiment), experiment.meta, experiment.target, experiment.seed, specs)
+    return hashlib.sha256(repr((parts, records)).encode()).hexdigest()
 
 
 def _train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
@@ -162,36 +178,37 @@ def _train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     training, selecting = (_collect(experiment, workdir, r) for r in ("meta_train", "meta_valid"))
     module = AccuracyPredictor(experiment.predictor)
     config = experiment.meta
-    progress, history = _read_progress(experiment, workdir, module, training)
+    recipe = _recipe(experiment, workdir)
+    progress, history = _read_progress(workdir, recipe, init_progress(module, training, config))
     done = int(progress.state.step)
     with progress_bar("meta-training", config.episodes, done) as advance:
 
         def on_chunk(progress: MetaProgress, history: list[dict[str, Any]]) -> None:
-            metadata = {"settings": _settings(experiment), "history": history}
             step = int(progress.state.step)
+            metadata = {"recipe": recipe, "history": history}
             checkpoints.save(workdir.predictor / "progress", step, progress, metadata)
-            for _ in range(step - advance_to[0]):
-                advance(f"best Spearman {float(progress.best_score):.3f}")
-            advance_to[0] = step
+            before = history[-2]["episode"] if len(history) > 1 else 0
+            advance(f"best Spearman {float(progress.best_score):.3f}", step - before)
 
-        advance_to = [done]
         result = meta_train(
             module, training, selecting, config,
             progress=progress, history=history, on_chunk=on_chunk,
         )  # fmt: skip
     seconds = time.monotonic() - begin
-    return _save(experiment, workdir, result, seconds)
+    return _save(experiment, workdir, recipe, result, seconds)
 
 
 def _read_progress(
-    experiment: Experiment, workdir: Workdir, module: AccuracyPredictor, training: TaskBatch
+    workdir: Workdir, recipe: str, fresh: MetaProgress
 ) -> tuple[MetaProgress, list[dict[str, Any]]]:
-    fresh = init_progress(module, training, experiment.meta)
+    """Where a stopped run was, or the beginning."""
     folder = workdir.predictor / "progress"
     if not checkpoints.exists(folder):
         return fresh, []
-    if checkpoints.read_metadata(folder)["settings"] != _settings(experiment):
-        raise UserError(f"{folder} was begun with other settings: remove it or restore them")
+    if checkpoints.read_metadata(folder)["recipe"] != recipe:
+        raise UserError(
+            f"{folder} was begun with other settings or another database: remove it or restore them"
+        )
     progress, metadata = checkpoints.restore(folder, fresh)
     return jax.tree.map(jnp.asarray, progress), metadata["history"]
 
@@ -201,16 +218,18 @@ def _parameter_score(experiment: Experiment, workdir: Workdir) -> float:
     scores = []
     for spec in experiment.with_role("meta_valid"):
         records = db.first_replicate(db.read_records(workdir.database, spec.name))
-        measured = db.column(records, "final_accuracy")
+        measured = db.column(records, experiment.target)
         scores.append(correlate(db.column(records, "num_params"), measured).spearman)
     return float(np.mean(scores))
 
 
 def _save(
-    experiment: Experiment, workdir: Workdir, result: MetaResult, seconds: float
+    experiment: Experiment, workdir: Workdir, recipe: str, result: MetaResult, seconds: float
 ) -> dict[str, Any]:
+    """Saves the best predictor, then drops the progress; returns what describes it."""
     metadata = {
-        "settings": _settings(experiment),
+        "interface": _interface(experiment),
+        "recipe": recipe,
         "score": result.score,
         "episode": result.episode,
         "parameter_score": _parameter_score(experiment, workdir),
@@ -219,6 +238,7 @@ def _save(
     arrays = {"params": result.params, "inner_lr": result.inner_lr}
     checkpoints.save(workdir.predictor / "checkpoint", result.episode, arrays, metadata)
     write_json(workdir.predictor / "history.json", result.history)
+    shutil.rmtree(workdir.predictor / "progress", ignore_errors=True)
     return metadata
 
 
@@ -240,10 +260,10 @@ def load_predictor(folder: Any, experiment: Experiment) -> TrainedPredictor:
         raise UserError(f"no predictor in {path}: run bin/meta_train.py")
     module = AccuracyPredictor(experiment.predictor)
     template = jax.eval_shape(lambda: _template(experiment, module))
-    if checkpoints.read_metadata(path)["settings"] != _settings(experiment):
+    if checkpoints.read_metadata(path)["interface"] != _interface(experiment):
         raise UserError(
-            f"the predictor in {path} was made with other settings: restore them, remove it, or "
-            "use another work directory"
+            f"the predictor in {path} serves another search space, image size, remapping or set "
+            "of inputs: restore them, or meta-train one in another work directory"
         )
     arrays, _ = checkpoints.restore(path, template)
     return TrainedPredictor(module, arrays["params"], arrays["inner_lr"])

@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import checkpoints, cost, logit_cache, training
+from dass_jax import checkpoints, cost, evaluation, logit_cache, training
 from dass_jax import teacher as teacher_lib
 from dass_jax.data.images import Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import Assignment, DistillConfig, views_needed
 from dass_jax.errors import UserError
+from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import stack
-from dass_jax.training import CachedTeacher, OnlineTeacher, Split, Teacher
+from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.console import console, count, duration, percent, print_table, progress_bar
 
@@ -110,7 +111,7 @@ def ensure_teacher(
         )  # fmt: skip
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
-    test = training.evaluate(experiment.space, population, full, images.test)
+    test = evaluation.evaluate(experiment.space, population, full, images.test)
     metadata = {
         "recipe": _teacher_recipe(experiment, spec),
         "test_accuracy": float(test[0]),

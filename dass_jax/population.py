@@ -1,0 +1,34 @@
+"""Running a function of one network over a population, k networks at a time.
+
+k = 1 is a loop inside one compiled function, in which absent blocks are really skipped; k = K is a
+full ``vmap``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def networks_at_a_time(population: int, requested: int | None) -> int:
+    """k: as requested, else one on CPU and all of them on accelerators.
+
+    On CPU a vmapped convolution becomes a grouped one, which is several times slower per network
+    than a loop, and a loop skips absent blocks.
+    """
+    if requested is None:
+        requested = 1 if jax.default_backend() == "cpu" else population
+    return max(1, min(requested, population))
+
+
+def map_population(function: Callable, population: Any, *, size: int, requested: int | None) -> Any:
+    """Maps over the leading axis of a pytree, k networks at a time."""
+    k = networks_at_a_time(size, requested)
+    if k == 1:
+        # batch_size=1 would vmap over one network and thereby lose the skipping of absent blocks
+        return jax.lax.map(function, population)
+    return (
+        jax.lax.map(function, population, batch_size=k)
+        if k < size
+        else jax.vmap(function)(population)
+    )

@@ -1,0 +1,80 @@
+"""Activation maps on noise: batched equals one by one, and equals the dense student's own map."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dass_jax import functional, resnet
+from dass_jax.errors import UserError
+from dass_jax.randomness import fold_in
+from dass_jax.remapping import remap
+from dass_jax.search_space import ResNetSpace, unstack
+
+SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
+TEACHER = resnet.init(SPACE, jax.random.key(0), 3)
+KEY = jax.random.key(4)
+IMAGE = functional.noise_image(8)
+IDS = np.arange(5, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def students():
+    return jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(1), 5))
+
+
+@pytest.fixture(scope="module")
+def maps(students):
+    return functional.student_features(SPACE, TEACHER, students, IDS, IMAGE, KEY)
+
+
+def test_maps_are_those_of_the_dense_students(students, maps):
+    for row, architecture in enumerate(unstack(students)):
+        masked = remap(SPACE, TEACHER, jax.tree.map(jnp.asarray, architecture))
+        dense = resnet.cut(SPACE, masked, architecture)
+        expected = resnet.apply_dense(SPACE, dense, IMAGE, train=False)[1]["stage2"][0]
+        width = expected.shape[-1]
+        np.testing.assert_allclose(maps[row][..., :width], expected, rtol=1e-5, atol=1e-5)
+        assert not maps[row][..., width:].any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_batch_size_has_no_influence(students, maps, batch_size):
+    other = functional.student_features(
+        SPACE, TEACHER, students, IDS, IMAGE, KEY, batch_size=batch_size
+    )
+    np.testing.assert_allclose(other, maps, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_is_its_own_full_student():
+    _, features = resnet.apply(SPACE, TEACHER, SPACE.full(), IMAGE, train=False)
+    ours = functional.teacher_features(SPACE, TEACHER, IMAGE)
+    np.testing.assert_allclose(ours, features["stage2"][0], rtol=1e-5, atol=1e-6)
+
+
+def test_random_init_follows_the_student_id(students):
+    def features(ids):
+        return functional.student_features(
+            SPACE, TEACHER, students, ids, IMAGE, KEY, kind="random_init"
+        )
+
+    first, other = features(IDS), features(IDS + 1)
+    assert not np.allclose(first, other)
+    row = unstack(students)[2]
+    row = jax.tree.map(jnp.asarray, row)
+    variables = remap(SPACE, TEACHER, row, "random_init", fold_in(KEY, 2))
+    expected = resnet.apply(SPACE, variables, row, IMAGE, train=False)[1]["stage2"][0]
+    np.testing.assert_allclose(first[2], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_noise_is_fixed():
+    np.testing.assert_array_equal(functional.noise_image(8), functional.noise_image(8))
+    noise = functional.noise_image(64)
+    assert noise.shape == (1, 64, 64, 3)
+    assert abs(float(noise.mean())) < 0.05
+    assert abs(float(noise.std()) - 1) < 0.05
+
+
+def test_unknown_remapping(students):
+    with pytest.raises(UserError, match="unknown remapping"):
+        functional.student_features(SPACE, TEACHER, students, IDS, IMAGE, KEY, kind="middle")
