@@ -25,8 +25,8 @@ def main(experiment, workdir) -> None:
     spec = experiment.task(_TASK.value)
     default = workdir.search(spec.name) / "search.json"
     path = pathlib.Path(_ARCHITECTURE.value) if _ARCHITECTURE.value else default
-    architecture = distill.read_architecture(experiment, path)
-    distill.run_distillation(experiment, workdir, spec, architecture)
+    student = distill.read_student(experiment, path)
+    distill.run_distillation(experiment, workdir, spec, student)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def _fail(program: str, message: object) -> NoReturn:
 
 def _explain(error: Exception) -> str:
     """What was wrong with the command line or the configuration file it names."""
-    lines = str(error).splitlines() or [type(error).__name__]
+    lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
     if isinstance(error, flags.Error) and len(lines) == 1:
         return lines[0]
-    # ml_collections puts a trace or a list of attempts before the cause
+    # before the cause, ml_collections puts a trace or a list of attempts
     field = re.fullmatch(r"""["']+(\w+)["']+""", lines[-1])
     return f"--config: {f'there is no field {field[1]!r}' if field else lines[-1]}"
 
@@ -59,6 +59,8 @@ def _parse(program: str, description: str) -> "tuple[Experiment, Workdir]":
     """Parses the command line and checks the configuration."""
     try:
         rest = flags.FLAGS(sys.argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.lock()  # a file that could not be read fails when it is first used
     except Exception as error:
         # a configuration file is a program: it and its overrides fail in any way
         if "--debug" in sys.argv:
@@ -67,7 +69,7 @@ def _parse(program: str, description: str) -> "tuple[Experiment, Workdir]":
     if len(rest) > 1:
         _fail(program, f"unexpected argument {rest[1]!r}: see {program} --help")
     for flag in (_CONFIG, _WORKDIR):
-        if flag.value is None:
+        if not flag.value:
             _fail(program, f"--{flag.name} is missing: see {program} --help")
     from dass_jax import experiment
     from dass_jax.workdir import Workdir
@@ -81,6 +83,8 @@ def _set_up_jax() -> None:
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
+    # float32 means float32, also where the hardware would round to TF32 or bfloat16 by itself
+    jax.config.update("jax_default_matmul_precision", "float32")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache / "dass_jax" / "compiled"))

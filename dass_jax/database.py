@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 import dass_jax
 from dass_jax.errors import UserError
+from dass_jax.recipe import Recipe, digest, require_equal
 from dass_jax.search_space import Architecture, ResNetSpace, stack
 from dass_jax.workdir import read_json, write_atomically, write_json
 
@@ -87,9 +88,12 @@ SCHEMA = pa.schema(
 )
 
 
-def part_path(database: pathlib.Path, task: str, replicate: int, batch: int) -> pathlib.Path:
-    """Where the records of one batch of students lie."""
-    return database / "records" / task / f"replicate{replicate:03d}-batch{batch:05d}.parquet"
+def part_path(
+    database: pathlib.Path, task: str, replicate: int, student_ids: Sequence[int]
+) -> pathlib.Path:
+    """Where the records of one batch of students lie; no two batches share a student."""
+    name = f"replicate{replicate:03d}-students{student_ids[0]:05d}-{student_ids[-1]:05d}.parquet"
+    return database / "records" / task / name
 
 
 def write_part(path: pathlib.Path, records: Sequence[StudentRecord]) -> None:
@@ -137,46 +141,62 @@ def column(records: Sequence[StudentRecord], name: str) -> np.ndarray:
     return np.asarray([getattr(record, name) for record in records])
 
 
-def _difference(old: Any, new: Any, path: str) -> str | None:
-    """The first place where two nested settings differ, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            found = _difference(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-            if found:
-                return found
-        return None
-    return None if old == new else f"{path} was {old!r} and is now {new!r}"
+def missing_students(records: Sequence[StudentRecord], replicate: int, count: int) -> list[int]:
+    """Which of the first ``count`` students have no record of this replicate."""
+    present = {record.student_id for record in records if record.replicate == replicate}
+    return [student_id for student_id in range(count) if student_id not in present]
 
 
-def open_manifest(database: pathlib.Path, recipe: dict[str, Any]) -> None:
-    """Writes the manifest of a new database, or checks that an existing one was made alike.
+def records_digest(records: Sequence[StudentRecord]) -> str:
+    """A digest of measured students, times left out."""
+    return digest([dataclasses.asdict(record) | {"seconds": 0} for record in records])
+
+
+def _read_manifest(database: pathlib.Path) -> dict[str, Any]:
+    path = database / "manifest.json"
+    if not path.exists():
+        return {"format_version": FORMAT_VERSION, "tasks": {}}
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
+        raise UserError(f"{path} has another format version: build a new database")
+    return manifest
+
+
+def check_task(database: pathlib.Path, task: str, recipe: Recipe) -> None:
+    """Refuses records that were made with other settings.
+
+    Raises:
+      UserError: If the task is not in the manifest, or its recipe differs.
+    """
+    tasks = _read_manifest(database)["tasks"]
+    if task not in tasks:
+        raise UserError(f"{database} has no task {task}: run bin/build_database.py")
+    require_equal(f"task {task} in {database}", tasks[task].get("recipe"), recipe)
+
+
+def open_task(
+    database: pathlib.Path, task: str, recipe: Recipe, facts: dict[str, Any] | None = None
+) -> None:
+    """Enters a task in the manifest, or checks that its records were made alike.
 
     Args:
       database: The database's folder.
-      recipe: All settings that its records depend on, as JSON can hold them.
+      task: Name of the task.
+      recipe: All settings that its records depend on.
+      facts: What else the manifest shall say of the task.
 
     Raises:
-      UserError: If the folder holds a database made with other settings.
+      UserError: If the task has records that were made with other settings.
     """
-    path = database / "manifest.json"
-    if path.exists():
-        manifest = read_json(path)
-        if manifest.get("format_version") != FORMAT_VERSION:
-            raise UserError(f"{path} has another format version: build a new database")
-        if difference := _difference(manifest["recipe"], recipe, ""):
-            raise UserError(
-                f"{database} was built with other settings ({difference}): "
-                "restore them or use another work directory"
-            )
-        return
-    write_json(
-        path,
-        {
-            "format_version": FORMAT_VERSION,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "dass_jax": dass_jax.__version__,
-            "jax": jax.__version__,
-            "device": str(jax.devices()[0].device_kind),
-            "recipe": recipe,
-        },
-    )
+    manifest = _read_manifest(database)
+    if task in manifest["tasks"] and read_records(database, task):
+        check_task(database, task, recipe)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    made_by = {
+        "dass_jax": dass_jax.__version__,
+        "jax": jax.__version__,
+        "device": str(jax.devices()[0].device_kind),
+    }
+    entry = {"created": now, **made_by} | manifest["tasks"].get(task, {})
+    manifest["tasks"][task] = entry | (facts or {}) | {"recipe": recipe}
+    write_json(database / "manifest.json", manifest)

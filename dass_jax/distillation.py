@@ -61,6 +61,13 @@ class KDLoss:
     alpha: float = 0.5
     temperature: float = 6.0
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.alpha <= 1 and self.temperature > 0):
+            raise UserError(
+                "alpha must be in [0, 1] and temperature positive, "
+                f"got {self.alpha} and {self.temperature}"
+            )
+
     def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
         """The batch mean."""
         if teacher_logits is None:
@@ -97,6 +104,8 @@ class DistillConfig:
             )
         if self.num_views < 1:
             raise UserError(f"num_views must be at least 1, got {self.num_views}")
+        if self.networks_per_step is not None and self.networks_per_step < 1:
+            raise UserError(f"networks_per_step must be at least 1, got {self.networks_per_step}")
 
 
 class Assignment(NamedTuple):

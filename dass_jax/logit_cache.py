@@ -80,15 +80,13 @@ def cache_bytes(num_views: int, num_images: int, num_classes: int, dtype: Any = 
 
 
 def _read(
-    folder: pathlib.Path, shape: tuple[int, int, int], dtype: np.dtype, digest: str
+    folder: pathlib.Path, shape: tuple[int, int], dtype: np.dtype, digest: str
 ) -> np.ndarray | None:
-    """The stored logits, or None where they are missing, stale, too few or damaged."""
+    """The stored logits of a view, or None where they are missing, stale or damaged."""
     try:
-        metadata = checkpoints.read_metadata(folder)
-        if metadata["fingerprint"] != digest or metadata["num_views"] < shape[0]:
+        if checkpoints.read_metadata(folder)["fingerprint"] != digest:
             return None
-        template = {"logits": np.empty((metadata["num_views"], *shape[1:]), dtype)}
-        return checkpoints.restore(folder, template)[0]["logits"][: shape[0]]
+        return checkpoints.restore(folder, {"logits": np.empty(shape, dtype)})[0]["logits"]
     except (ValueError, OSError, KeyError):
         # orbax reports damage in several of these ways; the cure is the same
         return None
@@ -105,12 +103,12 @@ def load_or_compute(
     *,
     dtype: Any = np.float16,
     batch_size: int = 256,
-    on_view: Callable[[int], None] = lambda view: None,
+    on_view: Callable[[bool], None] = lambda computed: None,
 ) -> Float[np.ndarray, "V N C"]:
-    """Reads the cache of a task, or fills it.
+    """Reads the cache of a task and fills what is missing, one save per view.
 
     Args:
-      folder: Where the cache lies; a stale or damaged one is replaced.
+      folder: Where the cache lies; stale or damaged views are replaced.
       space: The search space.
       augmentation: What views may do.
       variables: The teacher.
@@ -119,25 +117,25 @@ def load_or_compute(
       num_views: V, how many views.
       dtype: What the logits are stored as.
       batch_size: Images per forward pass.
-      on_view: Called with the number of views done, after each.
+      on_view: Called after each view, with whether it had to be computed.
 
     Returns:
       Logits on the host, [V, N, C].
     """
     digest = fingerprint(space, augmentation, variables, data, view_key)
-    shape = (num_views, len(data.labels), resnet.num_classes(variables))
-    stored = _read(folder, shape, np.dtype(dtype), digest)
-    if stored is not None:
-        return stored
-    logits = np.empty(shape, dtype)
+    count = len(data.labels)
+    logits = np.empty((num_views, count, resnet.num_classes(variables)), dtype)
     for view in range(num_views):
-        logits[view] = view_logits(
-            space, augmentation, variables, data, view_key, jnp.asarray(view, jnp.int32),
-            batch_size=min(batch_size, shape[1]),
-        )  # fmt: skip
-        on_view(view + 1)
-    if folder.exists():
-        shutil.rmtree(folder)
-    metadata = {"fingerprint": digest, "num_views": num_views}
-    checkpoints.save(folder, 0, {"logits": logits}, metadata)
+        path = folder / f"view{view:04d}"
+        stored = _read(path, logits.shape[1:], logits.dtype, digest)
+        if stored is not None:
+            logits[view] = stored
+        else:
+            logits[view] = view_logits(
+                space, augmentation, variables, data, view_key, jnp.asarray(view, jnp.int32),
+                batch_size=min(batch_size, count),
+            )  # fmt: skip
+            shutil.rmtree(path, ignore_errors=True)
+            checkpoints.save(path, 0, {"logits": logits[view]}, {"fingerprint": digest})
+        on_view(stored is None)
     return logits

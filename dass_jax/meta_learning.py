@@ -40,8 +40,8 @@ class MetaConfig:
       first_order: Whether the outer gradient takes the inner gradient as a constant.
       eval_every: Episodes between two evaluations on the selecting tasks.
       seed: Keys the initial parameters and the draws of queries.
-      task_batch: Tasks per vectorized step. None takes all at once, which suits accelerators and
-        tasks sharded over devices; 1 loops over them, which suits CPUs.
+      task_batch: Tasks per vectorized step; by default one on CPU, where a loop is faster, and all
+        of them on accelerators.
 
     Raises:
       UserError: A number is out of range.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from dass_jax.errors import UserError
+from dass_jax.population import map_population
 from dass_jax.predictor.model import PredictorInputs
 
 
@@ -102,16 +103,12 @@ def map_tasks(
     Args:
       function: Takes a single task, without the axis T.
       tasks: Tasks to map over.
-      task_batch: Tasks per vectorized step, None for all at once, 1 for a loop.
+      task_batch: Tasks per vectorized step; the device's default if None, see ``population``.
 
     Returns:
       The results, stacked along a leading axis T.
     """
-    if task_batch is None:
-        return jax.vmap(function)(tasks)
-    if task_batch == 1:  # A vectorized step of one task would still group the convolutions.
-        return jax.lax.map(function, tasks)
-    return jax.lax.map(function, tasks, batch_size=task_batch)
+    return map_population(function, tasks, size=tasks.valid.shape[0], requested=task_batch)
 
 
 def check_tasks(tasks: TaskBatch, purpose: str) -> None:

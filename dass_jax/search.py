@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dass_jax.meta_learning import adapt_to_task, predict_with
+from dass_jax.meta_learning import inner_adapt, predict_with
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.predictor.model import PredictorInputs
 from dass_jax.search_space import Architecture, unstack
@@ -22,18 +22,20 @@ class Candidate(NamedTuple):
 
     Attributes:
       architecture: The student.
+      student_id: Its place in the pool.
       prediction: Predicted accuracy after distillation, a fraction.
       flops: Multiply-adds for one image.
       num_params: Trainable parameters.
     """
 
     architecture: Architecture
+    student_id: int
     prediction: float
     flops: int
     num_params: int
 
 
-_adapt = jax.jit(adapt_to_task, static_argnums=0)
+_adapt = jax.jit(inner_adapt, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -56,7 +58,7 @@ def score(
     Returns:
       Predicted accuracies, fractions, [P].
     """
-    adapted = _adapt(module, params, inner_lr, task)
+    adapted = _adapt(module, params, inner_lr, task.support(), task.teacher_accuracy[None])
     students, count = task.students(), len(task.valid)
     batch_size = min(batch_size, count)
     predictions = []
@@ -99,7 +101,11 @@ def top_candidates(
         seen.add(identity)
         chosen.append(
             Candidate(
-                architecture, float(predictions[index]), int(flops[index]), int(num_params[index])
+                architecture,
+                int(index),
+                float(predictions[index]),
+                int(flops[index]),
+                int(num_params[index]),
             )
         )
         if len(chosen) == count:

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
+from dass_jax.recipe import Recipe, require_equal
 from dass_jax.search_space import ResNetSpace, stack
 from dass_jax.training import SGDConfig, TrainState
 
@@ -26,6 +28,10 @@ class LabelSmoothingLoss:
     """Cross-entropy against labels mixed with the uniform distribution, averaged over the batch."""
 
     smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise UserError(f"smoothing must be in [0, 1), got {self.smoothing}")
 
     def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
         """The batch mean."""
@@ -55,12 +61,14 @@ class TeacherResult(NamedTuple):
       accuracy: Its validation accuracy.
       epoch: When that was, in epochs done.
       curve: Pairs of epochs done and validation accuracy.
+      seconds: Time spent, over all runs it took.
     """
 
     variables: resnet.Variables
     accuracy: float
     epoch: int
     curve: list[tuple[int, float]]
+    seconds: float
 
 
 class _Progress(NamedTuple):
@@ -72,7 +80,23 @@ class _Progress(NamedTuple):
 
 def _first(population: Any) -> Any:
     """The only network of a population of one, on the host."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], population)
+    return jax.tree.map(lambda leaf: np.array(leaf[0]), population)
+
+
+def _restore_progress(
+    folder: pathlib.Path | None, recipe: Recipe, fresh: _Progress
+) -> tuple[_Progress, list[tuple[int, float]], float]:
+    """Where a stopped run was, its curve and its seconds; or the beginning."""
+    if folder is None or not checkpoints.exists(folder):
+        return fresh, [], 0.0
+    require_equal(f"the unfinished teacher in {folder}", _saved_recipe(folder), recipe)
+    progress, saved = checkpoints.restore(folder, fresh)
+    curve = [(epoch, accuracy) for epoch, accuracy in saved["curve"]]
+    return jax.tree.map(jnp.asarray, progress), curve, saved["seconds"]
+
+
+def _saved_recipe(folder: pathlib.Path) -> Any:
+    return checkpoints.read_metadata(folder).get("recipe")
 
 
 def train_teacher(
@@ -86,6 +110,7 @@ def train_teacher(
     train: Split,
     valid: Split,
     progress_folder: pathlib.Path | None = None,
+    recipe: Recipe | None = None,
     on_epoch: Callable[[training.EpochReport], None] = lambda report: None,
 ) -> TeacherResult:
     """Trains the largest network of the space on one task and keeps its best evaluation.
@@ -101,29 +126,22 @@ def train_teacher(
       valid: Images that choose the best evaluation.
       progress_folder: Where to save after every evaluation, and to continue from to the same
         numbers; removed by the caller once the result is safe.
+      recipe: What the numbers depend on; progress made from another recipe is refused.
       on_epoch: Called after every epoch.
 
     Returns:
       The teacher at its best evaluation, the earliest one on ties.
 
     Raises:
-      UserError: If saved progress was made with other settings.
+      UserError: If saved progress was made with other settings, or training diverges.
     """
-    sgd = config.sgd
-    steps = training.steps_per_epoch(len(train.labels), sgd.batch_size)
-    plan = training.Plan(space, sgd, config.loss, augmentation, steps * sgd.epochs)
+    begin, recipe = time.monotonic(), recipe or {}
+    steps = training.steps_per_epoch(len(train.labels), config.sgd.batch_size)
+    plan = training.Plan(space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs)
     variables = resnet.init(space, task_key(seed, name, Stream.TEACHER_INIT), num_classes)
     population = jax.tree.map(lambda leaf: leaf[None], variables)
-    progress = _Progress(training.init_states(plan, population), variables)
-    curve: list[tuple[int, float]] = []
-    if progress_folder is not None and checkpoints.exists(progress_folder):
-        progress, saved = checkpoints.restore(progress_folder, progress)
-        progress = jax.tree.map(jnp.asarray, progress)
-        if saved["config"] != repr((config, augmentation, seed)):
-            raise UserError(
-                f"{progress_folder} was begun with other settings: remove it or restore them"
-            )
-        curve = [(epoch, accuracy) for epoch, accuracy in saved["curve"]]
+    fresh = _Progress(training.init_states(plan, population), variables)
+    (states, best), curve, past = _restore_progress(progress_folder, recipe, fresh)
     epochs = training.Epochs(
         train=train,
         valid=valid,
@@ -132,22 +150,26 @@ def train_teacher(
         view=lambda epoch: epoch,
         teacher=lambda epoch: None,
     )
-    best = progress.best
-    begin = curve[-1][0] if curve else 0
-    full = stack([space.full()])
-    for report in training.run_epochs(plan, progress.states, full, epochs, begin):
+    first = curve[-1][0] if curve else 0
+    for report in training.run_epochs(plan, states, stack([space.full()]), epochs, first):
+        if not np.isfinite(report.loss[0]):
+            raise UserError(
+                f"the teacher of {name} diverged in epoch {report.epoch}: lower its learning_rate"
+            )
         if report.accuracy is not None:
             accuracy = float(report.accuracy[0])
-            if not curve or accuracy > max(past for _, past in curve):
+            if not curve or accuracy > max(earlier for _, earlier in curve):
                 best = _first(training.variables_of(report.states))
             curve.append((report.epoch, accuracy))
             if progress_folder is not None:
-                metadata = {"config": repr((config, augmentation, seed)), "curve": curve}
+                seconds = past + time.monotonic() - begin
+                metadata = {"recipe": recipe, "curve": curve, "seconds": seconds}
                 snapshot = _Progress(report.states, best)
                 checkpoints.save(progress_folder, report.epoch, snapshot, metadata)
         on_epoch(report)
     epoch, accuracy = max(curve, key=lambda entry: entry[1])
-    return TeacherResult(jax.tree.map(np.asarray, best), accuracy, epoch, curve)
+    seconds = past + time.monotonic() - begin
+    return TeacherResult(jax.tree.map(np.asarray, best), accuracy, epoch, curve, seconds)
 
 
 def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str, Any]) -> None:
@@ -156,6 +178,7 @@ def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str
         "accuracy": result.accuracy,
         "epoch": result.epoch,
         "curve": result.curve,
+        "seconds": result.seconds,
         "num_classes": resnet.num_classes(result.variables),
     }
     checkpoints.save(folder, result.epoch, result.variables, description)
@@ -171,7 +194,10 @@ def load_teacher(folder: pathlib.Path, space: ResNetSpace) -> tuple[TeacherResul
     template = jax.eval_shape(lambda: resnet.init(space, jax.random.key(0), num_classes))
     variables, metadata = checkpoints.restore(folder, template)
     curve = [(epoch, accuracy) for epoch, accuracy in metadata["curve"]]
-    return TeacherResult(variables, metadata["accuracy"], metadata["epoch"], curve), metadata
+    result = TeacherResult(
+        variables, metadata["accuracy"], metadata["epoch"], curve, metadata["seconds"]
+    )
+    return result, metadata
 
 
 def remove_progress(folder: pathlib.Path) -> None:

@@ -53,6 +53,11 @@ class SGDConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (self.learning_rate > 0 and 0 <= self.momentum < 1 and self.weight_decay >= 0):
+            raise UserError(
+                "learning_rate must be positive, momentum in [0, 1), weight_decay not negative; "
+                f"got {self.learning_rate}, {self.momentum}, {self.weight_decay}"
+            )
 
 
 class TrainState(NamedTuple):

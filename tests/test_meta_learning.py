@@ -172,7 +172,7 @@ def test_vectorized_tasks_equal_the_mean_of_a_loop_over_tasks():
     single = grad(functools.partial(meta_learning.query_loss, first_order=True))
     loop = [single((params, rates), jax.tree.map(lambda a, i=i: a[i], tasks)) for i in range(3)]
     expected = jax.tree.map(lambda *values: sum(values) / 3, *loop)
-    for task_batch in (None, 1, 2):
+    for task_batch in (None, 1, 2, 9):
         config = MetaConfig(first_order=True, task_batch=task_batch)
         found = grad(functools.partial(meta_learning.meta_loss, config=config))
         assert_trees_close(found((params, rates), tasks), expected, 1e-5)

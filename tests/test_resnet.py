@@ -19,18 +19,18 @@ CLASSES = 5
 BATCH = 6
 SIZE = 8
 
-WIDENING = ResNetSpace((4, 6, 8, 8), 2, (1, 2, 1, 2))
-NARROWING = ResNetSpace((8, 6, 4), 3, (1, 2, 2))
+WIDENING = ResNetSpace((4, 6, 8), 2, (1, 2, 2))
+NARROWING = ResNetSpace((8, 5), 3, (1, 2))
 STUDENTS = {
     WIDENING: {
-        "full": ([2, 2, 2, 2], [[4, 4], [6, 6], [8, 8], [8, 8]]),
-        "shallow": ([1, 1, 1, 1], [[2], [3], [5], [4]]),
-        "cropping": ([2, 1, 2, 2], [[4, 2], [6], [3, 8], [5, 4]]),
+        "full": ([2, 2, 2], [[4, 4], [6, 6], [8, 8]]),
+        "shallow": ([1, 1, 1], [[2], [5], [4]]),
+        "cropping": ([2, 1, 2], [[4, 2], [6], [3, 8]]),
         "sampled": None,
     },
     NARROWING: {
-        "shallow": ([1, 1, 1], [[7], [5], [2]]),
-        "cropping": ([3, 2, 1], [[8, 3, 5], [6, 1], [4]]),
+        "shallow": ([1, 1], [[7], [3]]),
+        "cropping": ([3, 2], [[8, 3, 5], [4, 1]]),
     },
 }
 CASES = [
@@ -355,9 +355,9 @@ def test_image_sizes_that_round_differently_are_refused(shape):
 @pytest.mark.parametrize(
     "space",
     [
-        ResNetSpace((4, 6, 8, 9), 2, (1, 2, 1, 2)),
-        ResNetSpace((4, 6, 8, 8), 3, (1, 2, 1, 2)),
-        ResNetSpace((4, 6, 8), 2, (1, 2, 1)),
+        ResNetSpace((4, 6, 9), 2, (1, 2, 2)),
+        ResNetSpace((4, 6, 8), 3, (1, 2, 2)),
+        ResNetSpace((4, 6), 2, (1, 2)),
     ],
 )
 def test_variables_of_another_space_are_refused(space):
@@ -368,5 +368,5 @@ def test_variables_of_another_space_are_refused(space):
 def test_widths_are_read_from_the_parameters():
     architecture = student(NARROWING, "cropping")
     variables = resnet.cut(NARROWING, teacher(NARROWING), architecture)
-    assert resnet.block_widths(variables) == ((8, 3, 5), (6, 1), (4,))
+    assert resnet.block_widths(variables) == ((8, 3, 5), (4, 1))
     assert resnet.num_classes(variables) == CLASSES

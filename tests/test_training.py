@@ -117,7 +117,7 @@ def test_evaluation_counts_every_image(population, batch_size):
             train=False,
         )  # fmt: skip
         expected = np.mean(np.argmax(logits, -1) == np.asarray(data.labels))
-        assert accuracy[row] == pytest.approx(expected, abs=1e-7)
+        assert float(accuracy[row]) == pytest.approx(float(expected), abs=1e-7)
 
 
 def test_epoch_order_is_a_permutation_without_the_incomplete_batch():

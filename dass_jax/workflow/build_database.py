@@ -1,15 +1,14 @@
 """Distils sampled students of every task and records how accurate they became."""
 
-import dataclasses
-import json
 import math
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import cost, training
+from dass_jax import cost, resnet, training
 from dass_jax import database as db
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
@@ -17,18 +16,11 @@ from dass_jax.experiment import Experiment
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.search_space import Architecture
+from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.console import console, duration, percent, print_table, progress_bar
-
-
-def _recipe(experiment: Experiment) -> dict:
-    """The settings that records depend on, as JSON has them."""
-    names = ("seed", "image_size", "space", "augmentation", "teacher", "kd", "database")
-    settings = dataclasses.asdict(experiment)
-    recipe = {name: settings[name] for name in names}
-    recipe["tasks"] = {spec["name"]: spec for spec in settings["tasks"]}
-    return json.loads(json.dumps(recipe))
+from dass_jax.workflow.recipes import student_recipe
 
 
 def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
@@ -38,25 +30,23 @@ def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
     return jax.vmap(lambda i: experiment.space.sample(fold_in(key, i)))(ids)
 
 
-def batches(experiment: Experiment) -> list[np.ndarray]:
+def batches(student_ids: list[int], at_most: int) -> list[np.ndarray]:
     """Ids of the students that are trained together, batches of nearly equal size."""
-    total = experiment.database.students_per_task
-    number = math.ceil(total / experiment.database.students_per_batch)
-    return np.array_split(np.arange(total, dtype=np.int32), number)
+    number = math.ceil(len(student_ids) / at_most)
+    return np.array_split(np.asarray(student_ids, np.int32), number) if number else []
 
 
 def to_records(
     experiment: Experiment,
-    spec: TaskSpec,
-    num_classes: int,
+    assignment: Assignment,
     architectures: Architecture,
     student_ids: np.ndarray,
     replicate: int,
     result: PopulationResult,
     seconds: float,
 ) -> list[db.StudentRecord]:
-    """Records of a distilled population."""
-    space = experiment.space
+    """Records of distilled students, the first ones of a population."""
+    space, num_classes = experiment.space, resnet.num_classes(assignment.variables)
     size = experiment.image_size
     flops = cost.num_flops(space, architectures, image_size=size, num_classes=num_classes)
     params = cost.num_params(space, architectures, num_classes=num_classes)
@@ -65,7 +55,7 @@ def to_records(
         student = jax.tree.map(lambda leaf, row=row: leaf[row], architectures)
         records.append(
             db.StudentRecord(
-                task=spec.name,
+                task=assignment.name,
                 student_id=int(student_id),
                 replicate=replicate,
                 **space.to_json(student),
@@ -89,12 +79,14 @@ def _distil_batch(
     experiment: Experiment,
     spec: TaskSpec,
     assignment: Assignment,
-    num_classes: int,
     ids: np.ndarray,
     replicate: int,
+    population: int,
 ) -> list[db.StudentRecord]:
+    """Distils one batch of students, filled up to ``population`` to spare a compilation."""
     begin = time.monotonic()
-    chosen = jax.tree.map(lambda leaf: leaf[ids], sample_students(experiment, spec))
+    filled = np.concatenate([ids, np.repeat(ids[-1:], population - len(ids))])
+    students = sample_students(experiment, spec)
     title = f"students {spec.name} {ids[0]}-{ids[-1]}"
     if experiment.database.replicates > 1:
         title += f" replicate {replicate}"
@@ -104,59 +96,74 @@ def _distil_batch(
             advance(f"loss {np.mean(report.loss):.3f}")
 
         result = distil_population(
-            experiment.space, experiment.kd, experiment.augmentation, assignment, chosen, ids,
-            replicate, on_epoch,
+            experiment.space, experiment.kd, experiment.augmentation, assignment,
+            jax.tree.map(lambda leaf: leaf[filled], students), filled, replicate, on_epoch,
         )  # fmt: skip
     seconds = time.monotonic() - begin
-    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * len(ids)
+    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * population
     console.print(f"  {images / seconds:.0f} student-images/s, compilation included")
-    return to_records(experiment, spec, num_classes, chosen, ids, replicate, result, seconds)
+    chosen = jax.tree.map(lambda leaf: leaf[ids], students)
+    return to_records(experiment, assignment, chosen, ids, replicate, result, seconds)
+
+
+def _facts(images: prepare.TaskImages, spec: TaskSpec, teacher: TeacherResult) -> dict[str, Any]:
+    """What the manifest says of a task besides its recipe."""
+    sizes = {name: len(getattr(images, name).labels) for name in ("train", "valid", "test")}
+    return {
+        "role": spec.role,
+        "num_classes": images.num_classes,
+        "images": sizes,
+        "teacher_accuracy": teacher.accuracy,
+    }
 
 
 def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
     """Measures the students of one task that are not measured yet."""
-    work = [
-        (replicate, index, ids)
-        for replicate in range(experiment.database.replicates)
-        for index, ids in enumerate(batches(experiment))
+    recipe = student_recipe(experiment, spec, experiment.kd)
+    db.open_task(workdir.database, spec.name, recipe)
+    records = db.read_records(workdir.database, spec.name)
+    settings = experiment.database
+    missing = [
+        db.missing_students(records, replicate, settings.students_per_task)
+        for replicate in range(settings.replicates)
     ]
-    left = [
-        (path, replicate, ids)
-        for replicate, index, ids in work
-        if not (path := db.part_path(workdir.database, spec.name, replicate, index)).exists()
-    ]
-    if not left:
+    if not any(missing):
         console.print(f"students {spec.name}: done before")
         return
     images = prepare.load_images(experiment, spec)
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    db.open_task(workdir.database, spec.name, recipe, _facts(images, spec, teacher))
     assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, experiment.kd, experiment.database.replicates
+        experiment, workdir, spec, images, teacher, experiment.kd, settings.replicates
     )
-    for path, replicate, ids in left:
-        records = _distil_batch(experiment, spec, assignment, images.num_classes, ids, replicate)
-        db.write_part(path, records)
+    for replicate, student_ids in enumerate(missing):
+        groups = batches(student_ids, settings.students_per_batch)
+        for ids in groups:
+            records = _distil_batch(
+                experiment, spec, assignment, ids, replicate, max(map(len, groups))
+            )
+            path = db.part_path(workdir.database, spec.name, replicate, ids.tolist())
+            db.write_part(path, records)
 
 
 def build_database(experiment: Experiment, workdir: Workdir) -> None:
     """Measures all students of all tasks, going on where a stopped run was.
 
     Teachers that are missing are trained first. Finished batches of students are kept whatever
-    happens.
+    happens. More tasks, students or replicates may be added to a finished database.
 
     Args:
       experiment: The settings.
       workdir: Where teachers, logits and the database lie.
 
     Raises:
-      UserError: If a task's images cannot be used, or the folder holds a database made with other
-        settings.
+      UserError: If a task's images cannot be used, or the folder holds students of the same task
+        that were made with other settings.
     """
     if not (workdir.database / "manifest.json").exists():
         # a mistake in the last task shows before hours of training, and is not recorded
         for spec in experiment.tasks:
             prepare.check_task(experiment, spec)
-    db.open_manifest(workdir.database, _recipe(experiment))
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)
     _print_summary(experiment, workdir)

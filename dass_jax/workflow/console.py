@@ -1,6 +1,7 @@
 """What a user sees: progress bars, tables, one style for all commands."""
 
 import contextlib
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -62,6 +63,14 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
 def percent(fraction: float) -> str:
     """A fraction as percent with one decimal."""
     return f"{100 * fraction:.1f} %"
+
+
+def with_deviation(fractions: Sequence[float]) -> str:
+    """Mean of some fractions in percent, with their sample deviation if there are several."""
+    mean = percent(statistics.mean(fractions))
+    if len(fractions) == 1:
+        return mean
+    return f"{mean} ± {100 * statistics.stdev(fractions):.1f}"
 
 
 def count(number: float) -> str:

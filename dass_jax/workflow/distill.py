@@ -1,7 +1,6 @@
 """Distils chosen students with several seeds and keeps the trained networks."""
 
-import hashlib
-import json
+import math
 import pathlib
 import time
 from collections.abc import Sequence
@@ -12,116 +11,167 @@ import numpy as np
 
 from dass_jax import checkpoints, cost, resnet, training
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.distillation import Assignment, distil_population
+from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
+from dass_jax.recipe import digest, require_equal
 from dass_jax.search_space import Architecture, stack
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
-from dass_jax.workflow.console import console, count, duration, percent, print_table, progress_bar
+from dass_jax.workflow.console import (
+    count,
+    duration,
+    percent,
+    print_table,
+    progress_bar,
+    with_deviation,
+)
+from dass_jax.workflow.recipes import student_recipe
+
+Result = dict[str, Any]
 
 
-class Distilled(NamedTuple):
-    """Accuracies of one student over seeds, fractions.
+class Student(NamedTuple):
+    """A student to distil.
 
     Attributes:
-      valid: Validation accuracy of each seed.
-      test: Test accuracy of each seed.
-      seconds: Time spent.
+      architecture: The student.
+      student_id: Its id, which keys ``random_init`` alone.
     """
 
-    valid: list[float]
-    test: list[float]
-    seconds: float
+    architecture: Architecture
+    student_id: int
 
 
-def student_name(architecture: dict[str, Any]) -> str:
-    """A short stable name of an architecture, used for its folder."""
-    return hashlib.sha256(json.dumps(architecture, sort_keys=True).encode()).hexdigest()[:10]
+def _path(
+    experiment: Experiment, folder: pathlib.Path, student: Student, replicate: int
+) -> pathlib.Path:
+    """Where a distilled network is kept."""
+    name = digest([experiment.space.to_json(student.architecture), student.student_id])
+    return folder / name / f"replicate{replicate}"
 
 
 def distil_students(
     experiment: Experiment,
+    spec: TaskSpec,
     assignment: Assignment,
-    architectures: Sequence[Architecture],
-    replicates: int,
+    students: Sequence[Student],
+    replicate: int,
+    folder: pathlib.Path,
     title: str,
-    folder: pathlib.Path | None = None,
-) -> list[Distilled]:
-    """Distils students as one population per seed.
+) -> list[Result]:
+    """Distils students as one population with one seed; done before, it only reads the results.
 
     Args:
       experiment: The settings; ``final`` says how to distil.
-      assignment: Images and teacher.
-      architectures: The students.
-      replicates: How many seeds.
+      spec: The task.
+      assignment: Its images and teacher.
+      students: Whom to distil.
+      replicate: The seed.
+      folder: Where the trained networks are kept, each at its own size, with their results.
       title: What the progress bar says.
-      folder: Where to keep the trained networks, at their own size; nowhere if None.
 
     Returns:
-      Accuracies of each student.
+      For each student its validation and test accuracies, learning curve and seconds.
+
+    Raises:
+      UserError: If kept networks were made with other settings.
     """
-    begin = time.monotonic()
-    population = stack(architectures)
-    ids = np.arange(len(architectures), dtype=np.int32)
-    results = []
-    with progress_bar(title, replicates * experiment.final.sgd.epochs) as advance:
+    recipe = student_recipe(experiment, spec, experiment.final)
+    paths = [_path(experiment, folder, student, replicate) for student in students]
+    for path in filter(checkpoints.exists, paths):
+        saved = checkpoints.read_metadata(path).get("recipe")
+        require_equal(f"the student in {path}", saved, recipe)
+    if not all(map(checkpoints.exists, paths)):
+        begin = time.monotonic()
+        result = _distil(experiment, assignment, students, replicate, title)
+        seconds = (time.monotonic() - begin) / len(students)
+        for row, (student, path) in enumerate(zip(students, paths, strict=True)):
+            if not checkpoints.exists(path):
+                metadata = _describe(experiment, student, result, row)
+                metadata |= {"recipe": recipe, "seconds": seconds}
+                masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
+                dense = resnet.cut(experiment.space, masked, student.architecture)
+                checkpoints.save(path, 0, dense, metadata)
+    return [checkpoints.read_metadata(path) for path in paths]
+
+
+def _distil(
+    experiment: Experiment,
+    assignment: Assignment,
+    students: Sequence[Student],
+    replicate: int,
+    title: str,
+) -> PopulationResult:
+    architectures = stack([student.architecture for student in students])
+    ids = np.asarray([student.student_id for student in students], np.int32)
+    with progress_bar(title, experiment.final.sgd.epochs) as advance:
 
         def on_epoch(report: training.EpochReport) -> None:
             advance(f"loss {np.mean(report.loss):.3f}")
 
-        for replicate in range(replicates):
-            result = distil_population(
-                experiment.space, experiment.final, experiment.augmentation, assignment,
-                population, ids, replicate, on_epoch,
-            )  # fmt: skip
-            results.append(result)
-            if folder is not None:
-                _keep(experiment, folder, result.variables, architectures, replicate)
-    seconds = (time.monotonic() - begin) / len(architectures)
-    return [
-        Distilled(
-            [float(result.final[row]) for result in results],
-            [float(result.test[row]) for result in results],
-            seconds,
-        )
-        for row in range(len(architectures))
-    ]
+        return distil_population(
+            experiment.space, experiment.final, experiment.augmentation, assignment,
+            architectures, ids, replicate, on_epoch,
+        )  # fmt: skip
 
 
-def _keep(
+def _describe(
+    experiment: Experiment, student: Student, result: PopulationResult, row: int
+) -> Result:
+    loss = float(result.loss[row])
+    return {
+        "architecture": experiment.space.to_json(student.architecture),
+        "student_id": student.student_id,
+        "initial_accuracy": float(result.initial[row]),
+        "final_accuracy": float(result.final[row]),
+        "best_accuracy": float(result.best[row]),
+        "test_accuracy": float(result.test[row]),
+        "curve": [
+            [int(epoch), float(accuracy)]
+            for epoch, accuracy in zip(result.epochs, result.curve[:, row], strict=True)
+        ],
+        "loss": loss if math.isfinite(loss) else None,
+        "diverged": not math.isfinite(loss),
+    }
+
+
+def distil_winner(
     experiment: Experiment,
-    folder: pathlib.Path,
-    variables: resnet.Variables,
-    architectures: Sequence[Architecture],
-    replicate: int,
-) -> None:
-    """Saves each student at its own size."""
-    for row, architecture in enumerate(architectures):
-        student = jax.tree.map(lambda leaf, row=row: leaf[row], variables)
-        description = experiment.space.to_json(architecture)
-        path = folder / student_name(description) / f"replicate{replicate}"
-        if not checkpoints.exists(path):
-            dense = resnet.cut(experiment.space, student, architecture)
-            checkpoints.save(path, 0, dense, {"architecture": description})
+    workdir: Workdir,
+    spec: TaskSpec,
+    assignment: Assignment,
+    student: Student,
+) -> list[Result]:
+    """Distils one student with every seed; finished seeds are not repeated."""
+    results: list[Result] = []
+    for replicate in range(experiment.search.replicates):
+        title = f"distilling for {spec.name}, seed {replicate}"
+        results += distil_students(
+            experiment, spec, assignment, [student], replicate, workdir.student(spec.name), title
+        )
+    return results
 
 
-def read_architecture(experiment: Experiment, path: pathlib.Path) -> Architecture:
+def read_student(experiment: Experiment, path: pathlib.Path) -> Student:
     """Reads a student from JSON: its own file, or the first choice of a ``search.json``.
 
     Raises:
-      UserError: If the file is missing or no architecture of the space.
+      UserError: If the file is missing or holds no architecture of the space.
     """
     data = read_json(path)
-    if isinstance(data, dict) and data.get("top"):
-        data = data["top"][0]["architecture"]
-    if not isinstance(data, dict):
-        raise UserError(f"{path} holds no architecture: give depths and widths")
-    return experiment.space.from_json(data)
+    student_id = 0
+    try:
+        if "top" in data:
+            student_id = data["top"][0]["student_id"]
+            data = data["top"][0]["architecture"]
+        return Student(experiment.space.from_json(data), student_id)
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{path} holds no architecture: give depths and widths") from error
 
 
 def run_distillation(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec, architecture: Architecture
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, student: Student
 ) -> None:
     """Distils one student with every seed, saves the networks and prints a summary.
 
@@ -129,59 +179,37 @@ def run_distillation(
       experiment: The settings.
       workdir: Where the teacher lies and the students go.
       spec: The task.
-      architecture: The student.
+      student: The student.
     """
-    description = experiment.space.to_json(architecture)
-    folder = workdir.student(spec.name) / student_name(description)
-    summary_path = folder / "summary.json"
-    recipe = repr((experiment.final, experiment.search.replicates, experiment.seed, spec))
-    if summary_path.exists():
-        summary = read_json(summary_path)
-        if summary["recipe"] != recipe:
-            raise UserError(f"{folder} was distilled with other settings: remove it first")
-        console.print(f"student {folder.name}: done before, in {folder}")
-    else:
-        summary = _distil_one(experiment, workdir, spec, architecture) | {"recipe": recipe}
-        write_json(summary_path, summary)
-    test = np.asarray(summary["test_accuracies"])
-    spread = f"{percent(test.mean())} ± {100 * test.std():.1f}"
-    rows = [
-        ["depths", summary["architecture"]["depths"]],
-        ["widths", summary["architecture"]["widths"]],
-        ["multiply-adds", count(summary["flops"])],
-        ["parameters", count(summary["num_params"])],
-        ["teacher's test accuracy", percent(summary["teacher_test_accuracy"])],
-        [f"test accuracy over {len(test)} seeds", spread],
-        ["time", duration(summary["seconds"])],
-        ["networks", str(folder)],
-    ]
-    print_table(f"Student of {spec.name}", ["", ""], rows)
-
-
-def _distil_one(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec, architecture: Architecture
-) -> dict[str, Any]:
     images = prepare.load_images(experiment, spec)
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-    replicates = experiment.search.replicates
     assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, experiment.final, replicates
+        experiment, workdir, spec, images, teacher, experiment.final, experiment.search.replicates
     )
-    folder = workdir.student(spec.name)
-    (result,) = distil_students(
-        experiment, assignment, [architecture], replicates, f"distilling {spec.name}", folder
-    )
+    results = distil_winner(experiment, workdir, spec, assignment, student)
+    folder = _path(experiment, workdir.student(spec.name), student, 0).parent
     space, classes = experiment.space, images.num_classes
     flops = cost.num_flops(
-        space, architecture, image_size=experiment.image_size, num_classes=classes
+        space, student.architecture, image_size=experiment.image_size, num_classes=classes
     )
-    return {
+    params = cost.num_params(space, student.architecture, num_classes=classes)
+    teacher_test = prepare.teacher_test_accuracy(workdir, spec)
+    summary = {
         "task": spec.name,
-        "architecture": space.to_json(architecture),
         "flops": int(flops),
-        "num_params": int(cost.num_params(space, architecture, num_classes=classes)),
-        "valid_accuracies": result.valid,
-        "test_accuracies": result.test,
-        "teacher_test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
-        "seconds": result.seconds,
+        "num_params": int(params),
+        "teacher_test_accuracy": teacher_test,
+        "replicates": results,
     }
+    write_json(folder / "summary.json", summary)
+    rows = [
+        ["depths", results[0]["architecture"]["depths"]],
+        ["widths", results[0]["architecture"]["widths"]],
+        ["multiply-adds", count(int(flops))],
+        ["parameters", count(int(params))],
+        ["teacher's test accuracy", percent(teacher_test)],
+        ["test accuracy", with_deviation([result["test_accuracy"] for result in results])],
+        ["time", duration(sum(result["seconds"] for result in results))],
+        ["networks", str(folder)],
+    ]
+    print_table(f"Student of {spec.name}, {len(results)} seed(s)", ["", ""], rows)

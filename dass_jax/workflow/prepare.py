@@ -1,6 +1,6 @@
 """Tasks made ready: images on the device, a trained teacher, its logits."""
 
-import time
+import hashlib
 from typing import NamedTuple
 
 import jax
@@ -16,10 +16,12 @@ from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.randomness import Stream, task_key
+from dass_jax.recipe import require_equal
 from dass_jax.search_space import stack
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.console import console, count, duration, percent, print_table, progress_bar
+from dass_jax.workflow.recipes import teacher_recipe
 
 
 class TaskImages(NamedTuple):
@@ -51,18 +53,10 @@ def check_task(experiment: Experiment, spec: TaskSpec) -> None:
     """
     try:
         train = load_task(spec, experiment.image_size).train
-        for sgd in (experiment.teacher.sgd, experiment.kd.sgd):
+        for sgd in (experiment.teacher.sgd, experiment.kd.sgd, experiment.final.sgd):
             training.steps_per_epoch(len(train), sgd.batch_size)
     except UserError as error:
         raise UserError(f"task {spec.name}: {error}") from error
-
-
-def _teacher_recipe(experiment: Experiment, spec: TaskSpec) -> str:
-    """All that a teacher's numbers depend on, to notice a stale one."""
-    return repr(
-        (experiment.seed, experiment.image_size, experiment.space, experiment.augmentation,
-         experiment.teacher, spec)
-    )  # fmt: skip
 
 
 def has_teacher(workdir: Workdir, spec: TaskSpec) -> bool:
@@ -71,22 +65,39 @@ def has_teacher(workdir: Workdir, spec: TaskSpec) -> bool:
 
 
 def load_teacher(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages | None = None
 ) -> teacher_lib.TeacherResult:
     """Reads the task's teacher.
 
+    Args:
+      experiment: The settings.
+      workdir: Where the teacher lies.
+      spec: The task.
+      images: The task's images, if they are at hand, to be compared with the teacher's.
+
+    Returns:
+      The teacher.
+
     Raises:
-      UserError: If there is none, or it was trained with other settings.
+      UserError: If there is none, or it was trained with other settings or images.
     """
     folder = workdir.teacher(spec.name) / "checkpoint"
     if not checkpoints.exists(folder):
         raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
-    if checkpoints.read_metadata(folder).get("recipe") != _teacher_recipe(experiment, spec):
-        raise UserError(
-            f"the teacher in {folder} was trained with other settings: restore them, remove it, "
-            "or use another work directory"
-        )
-    return teacher_lib.load_teacher(folder, experiment.space)[0]
+    result, metadata = teacher_lib.load_teacher(folder, experiment.space)
+    what = f"the teacher in {folder}"
+    require_equal(what, metadata.get("recipe"), teacher_recipe(experiment, spec))
+    if images is not None and metadata["images_digest"] != images_digest(images):
+        raise UserError(f"{what} was trained on other images than {spec.source} holds now")
+    return result
+
+
+def images_digest(images: TaskImages) -> str:
+    """A digest of a task's pixels and labels."""
+    digest = hashlib.sha256()
+    for array in jax.tree.leaves(images):
+        digest.update(np.asarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def ensure_teacher(
@@ -94,9 +105,9 @@ def ensure_teacher(
 ) -> teacher_lib.TeacherResult:
     """Reads the task's teacher, or trains it, going on where a stopped run was."""
     if has_teacher(workdir, spec):
-        return load_teacher(experiment, workdir, spec)
+        return load_teacher(experiment, workdir, spec, images)
     folder = workdir.teacher(spec.name)
-    begin = time.monotonic()
+    recipe, pixels = teacher_recipe(experiment, spec), images_digest(images)
     done = checkpoints.latest_step(folder / "progress") or 0
     with progress_bar(f"teacher {spec.name}", experiment.teacher.sgd.epochs, done) as advance:
 
@@ -106,20 +117,17 @@ def ensure_teacher(
         result = teacher_lib.train_teacher(
             experiment.space, experiment.teacher, experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
-            train=images.train, valid=images.valid,
-            progress_folder=folder / "progress", on_epoch=on_epoch,
+            train=images.train, valid=images.valid, progress_folder=folder / "progress",
+            recipe=recipe | {"images_digest": pixels}, on_epoch=on_epoch,
         )  # fmt: skip
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
     test = evaluation.evaluate(experiment.space, population, full, images.test)
-    metadata = {
-        "recipe": _teacher_recipe(experiment, spec),
-        "test_accuracy": float(test[0]),
-        "seconds": time.monotonic() - begin,
-    }
+    metadata = {"recipe": recipe, "images_digest": pixels, "test_accuracy": float(test[0])}
+    write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
+    # the checkpoint marks the teacher as done, so it comes last
     teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
     teacher_lib.remove_progress(folder / "progress")
-    write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
     return result
 
 
@@ -137,7 +145,7 @@ def _summary(
         "test_accuracy": metadata["test_accuracy"],
         "best_epoch": result.epoch,
         "curve": result.curve,
-        "seconds": metadata["seconds"],
+        "seconds": result.seconds,
         "train_images": len(images.train.labels),
         "valid_images": len(images.valid.labels),
         "test_images": len(images.test.labels),
@@ -188,7 +196,7 @@ def _cached_logits(
         return logit_cache.load_or_compute(
             workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
             images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), views,
-            on_view=lambda view: advance(),
+            on_view=lambda computed: advance(),
         )  # fmt: skip
 
 
@@ -211,7 +219,7 @@ def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSp
                 percent(result.accuracy),
                 percent(metadata["test_accuracy"]),
                 result.epoch,
-                duration(metadata["seconds"]),
+                duration(result.seconds),
             ]
         )
     header = ["task", "role", "classes", "chance", "validation", "test", "best epoch", "time"]

@@ -12,18 +12,29 @@ from dass_jax import database as db
 from dass_jax.baselines import BASELINES
 from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import Assignment
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, task_key
+from dass_jax.recipe import digest, require_equal
 from dass_jax.search import Candidate, score, top_candidates
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, report
-from dass_jax.workflow.console import console, count, duration, percent, print_table
-from dass_jax.workflow.distill import Distilled, distil_students
-from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor, task_arrays
+from dass_jax.workflow.console import (
+    console,
+    count,
+    duration,
+    percent,
+    print_table,
+    with_deviation,
+)
+from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
+from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor
+from dass_jax.workflow.recipes import search_recipe, student_recipe
+from dass_jax.workflow.task_arrays import task_arrays
 
 
 class _Pool(NamedTuple):
@@ -41,10 +52,10 @@ def predict_students(
     teacher: TeacherResult,
     predictor: TrainedPredictor,
     architectures: Architecture,
+    student_ids: np.ndarray,
 ) -> np.ndarray:
     """Predicted accuracies after one adaptation step on the teacher pair, fractions."""
-    ids = np.arange(len(architectures.depths), dtype=np.int32)
-    task = task_arrays(experiment, spec, teacher, architectures, ids)
+    task = task_arrays(experiment, spec, teacher, architectures, student_ids)
     return score(predictor.module, predictor.params, predictor.inner_lr, task)
 
 
@@ -85,10 +96,20 @@ def _score_pool(
 ) -> _Pool:
     size = experiment.search.pool_size
     pool = _sample(experiment, spec, Stream.CANDIDATES, size, num_classes)
-    predictions = predict_students(experiment, spec, teacher, predictor, pool)
+    ids = np.arange(size, dtype=np.int32)
+    predictions = predict_students(experiment, spec, teacher, predictor, pool, ids)
     if not np.all(np.isfinite(predictions)):
         raise UserError("the predictor returns values that are not finite: meta-train it again")
     return _Pool(pool, predictions, *_costs(experiment, pool, num_classes))
+
+
+def _labels(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[db.StudentRecord]:
+    """The task's measured students, if the database has any."""
+    records = db.first_replicate(db.read_records(workdir.database, spec.name))
+    if records:
+        recipe = student_recipe(experiment, spec, experiment.kd)
+        db.check_task(workdir.database, spec.name, recipe)
+    return records
 
 
 def _measured(
@@ -98,13 +119,14 @@ def _measured(
     teacher: TeacherResult,
     predictor: TrainedPredictor,
 ) -> dict[str, Any] | None:
-    """Rank correlations on the task's measured students, if the database has any."""
-    records = db.first_replicate(db.read_records(workdir.database, spec.name))
+    """Rank correlations on the task's measured students, if there are any."""
+    records = _labels(experiment, workdir, spec)
     if len(records) < 2:
         return None
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)
-    predicted = predict_students(experiment, spec, teacher, predictor, architectures)
+    ids = db.column(records, "student_id").astype(np.int32)
+    predicted = predict_students(experiment, spec, teacher, predictor, architectures, ids)
     scores = {"predictor": predicted} | {
         name: baseline(records) for name, baseline in BASELINES.items()
     }
@@ -127,22 +149,27 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
       workdir: Where the predictor lies and the results go.
       spec: The task; it should not be one that the predictor was trained on.
     """
+    predictor = load_predictor(workdir.predictor, experiment)
+    if spec.name in predictor.recipe["roles"]:
+        console.print(f"Note: {spec.name} is no unseen task, the predictor was made with it.")
+    records = db.records_digest(_labels(experiment, workdir, spec))
+    recipe = search_recipe(experiment, spec, digest(predictor.recipe), records)
     path = workdir.search(spec.name) / "search.json"
-    recipe = repr((experiment, spec))
     if path.exists():
         result = read_json(path)
-        if result["recipe"] != recipe:
-            raise UserError(f"{path} was made with other settings: remove it to search again")
+        saved = result.get("recipe") if isinstance(result, dict) else None
+        require_equal(f"the search in {path}", saved, recipe)
         console.print(f"search {spec.name}: done before, in {path}")
     else:
-        result = _search(experiment, workdir, spec) | {"recipe": recipe}
+        result = _search(experiment, workdir, spec, predictor) | {"recipe": recipe}
         write_json(path, result)
     _print(result)
     console.print(f"Files: {path.parent}")
 
 
-def _search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
-    predictor = load_predictor(workdir.predictor, experiment)
+def _search(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, predictor: TrainedPredictor
+) -> dict[str, Any]:
     images = prepare.load_images(experiment, spec)
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     begin = time.monotonic()
@@ -155,11 +182,9 @@ def _search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[st
     assignment = prepare.make_assignment(
         experiment, workdir, spec, images, teacher, experiment.final, experiment.search.replicates
     )
-    (winner,) = distil_students(
-        experiment, assignment, [top[0].architecture], experiment.search.replicates,
-        f"distilling the winner for {spec.name}", workdir.student(spec.name),
-    )  # fmt: skip
-    rivals = _random_rivals(experiment, spec, assignment, images.num_classes)
+    chosen = Student(top[0].architecture, top[0].student_id)
+    winner = distil_winner(experiment, workdir, spec, assignment, chosen)
+    rivals = _random_rivals(experiment, workdir, spec, assignment, images.num_classes)
     result = _result(experiment, workdir, spec, images.num_classes, pool, top, winner, rivals)
     result |= {"measured": measured, "score_seconds": score_seconds}
     _plot(workdir, spec, result, pool)
@@ -167,26 +192,26 @@ def _search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[st
 
 
 def _random_rivals(
-    experiment: Experiment, spec: TaskSpec, assignment: Any, num_classes: int
-) -> list[dict[str, Any]]:
-    """Random students under the same budget, distilled with one seed."""
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    assignment: Assignment,
+    num_classes: int,
+) -> list[Result]:
+    """Random students under the same budget, distilled with the winner's first seed."""
     size = experiment.search.random_students
     if size == 0:
         return []
-    students = _sample(experiment, spec, Stream.RANDOM_STUDENTS, size, num_classes)
-    distilled = distil_students(
-        experiment, assignment, unstack(students), 1, f"distilling {size} random students"
-    )
-    flops, params = _costs(experiment, students, num_classes)
+    sampled = _sample(experiment, spec, Stream.RANDOM_STUDENTS, size, num_classes)
+    students = [Student(architecture, row) for row, architecture in enumerate(unstack(sampled))]
+    results = distil_students(
+        experiment, spec, assignment, students, 0, workdir.search(spec.name) / "random_students",
+        f"distilling {size} random students",
+    )  # fmt: skip
+    flops, params = _costs(experiment, sampled, num_classes)
     return [
-        {
-            "architecture": experiment.space.to_json(architecture),
-            "flops": int(flops[row]),
-            "num_params": int(params[row]),
-            "test_accuracy": result.test[0],
-            "seconds": result.seconds,
-        }
-        for row, (architecture, result) in enumerate(zip(unstack(students), distilled, strict=True))
+        result | {"flops": int(flops[row]), "num_params": int(params[row])}
+        for row, result in enumerate(results)
     ]
 
 
@@ -197,8 +222,8 @@ def _result(
     num_classes: int,
     pool: _Pool,
     top: list[Candidate],
-    winner: Distilled,
-    rivals: list[dict[str, Any]],
+    winner: list[Result],
+    rivals: list[Result],
 ) -> dict[str, Any]:
     """What ``search.json`` holds."""
     flops, params = _costs(experiment, experiment.space.full(), num_classes)
@@ -218,9 +243,14 @@ def _result(
             candidate._asdict() | {"architecture": experiment.space.to_json(candidate.architecture)}
             for candidate in top
         ],
-        "winner": winner._asdict(),
+        "winner": winner,
         "random_students": rivals,
     }
+
+
+def _tests(results: list[Result]) -> list[float]:
+    """Test accuracies of distilled students."""
+    return [result["test_accuracy"] for result in results]
 
 
 def _plot(workdir: Workdir, spec: TaskSpec, result: dict[str, Any], pool: _Pool) -> None:
@@ -237,7 +267,7 @@ def _plot(workdir: Workdir, spec: TaskSpec, result: dict[str, Any], pool: _Pool)
         folder / "accuracy_flops.png",
         spec.name,
         teacher=(result["teacher"]["flops"], result["teacher"]["test_accuracy"]),
-        winner=(result["top"][0]["flops"], float(np.mean(result["winner"]["test"]))),
+        winner=(result["top"][0]["flops"], float(np.mean(_tests(result["winner"])))),
         rivals=[(rival["flops"], rival["test_accuracy"]) for rival in result["random_students"]],
         pool=(pool.flops, pool.predictions),
         max_flops=result["budget"]["flops"],
@@ -246,7 +276,7 @@ def _plot(workdir: Workdir, spec: TaskSpec, result: dict[str, Any], pool: _Pool)
 
 def _print(result: dict[str, Any]) -> None:
     """The closing tables of a search."""
-    winner, test = result["top"][0], np.asarray(result["winner"]["test"])
+    winner = result["top"][0]
     if measured := result["measured"]:
         rows = [
             [name, f"{measured['spearman'][name]:.2f}", f"{measured['kendall'][name]:.2f}"]
@@ -263,10 +293,10 @@ def _print(result: dict[str, Any]) -> None:
         ["teacher", count(teacher["flops"]), count(teacher["num_params"]), "",
          percent(teacher["test_accuracy"])],
         ["chosen student", count(winner["flops"]), count(winner["num_params"]),
-         percent(winner["prediction"]), f"{percent(test.mean())} ± {100 * test.std():.1f}"],
+         percent(winner["prediction"]), with_deviation(_tests(result["winner"]))],
     ]  # fmt: skip
     if rivals := result["random_students"]:
-        accuracies = [rival["test_accuracy"] for rival in rivals]
+        accuracies = _tests(rivals)
         best = rivals[int(np.argmax(accuracies))]
         mean_flops = float(np.mean([rival["flops"] for rival in rivals]))
         mean_params = float(np.mean([rival["num_params"] for rival in rivals]))

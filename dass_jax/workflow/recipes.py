@@ -1,0 +1,64 @@
+"""Which settings each stage's results depend on; each recipe contains those it builds on.
+
+Left out is what changes no number, such as how many networks are vmapped at a time, and what only
+adds results, such as the number of students.
+"""
+
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import DistillConfig
+from dass_jax.experiment import Experiment
+from dass_jax.recipe import Recipe, plain
+
+
+def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
+    """What a task's teacher depends on."""
+    images = plain(spec)
+    images.pop("role")
+    return {
+        "seed": experiment.seed,
+        "image_size": experiment.image_size,
+        "space": plain(experiment.space),
+        "augmentation": plain(experiment.augmentation),
+        "teacher": plain(experiment.teacher),
+        "images": images,
+    }
+
+
+def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig) -> Recipe:
+    """What a distilled student of a task depends on."""
+    kd = plain(config)
+    kd.pop("networks_per_step")
+    return teacher_recipe(experiment, spec) | {"kd": kd}
+
+
+def predictor_interface(experiment: Experiment) -> Recipe:
+    """What a task must share with a predictor for it to be of use."""
+    return {
+        "predictor": plain(experiment.predictor),
+        "space": plain(experiment.space),
+        "image_size": experiment.image_size,
+        "remapping": experiment.kd.remapping,
+    }
+
+
+def predictor_recipe(experiment: Experiment, records_digest: str) -> Recipe:
+    """What a meta-trained predictor depends on, measured students included."""
+    roles = {spec.name: spec.role for spec in experiment.with_role("meta_train", "meta_valid")}
+    return predictor_interface(experiment) | {
+        "seed": experiment.seed,
+        "meta": plain(experiment.meta),
+        "target": experiment.target,
+        "roles": roles,
+        "records": records_digest,
+    }
+
+
+def search_recipe(
+    experiment: Experiment, spec: TaskSpec, predictor_digest: str, records_digest: str
+) -> Recipe:
+    """What the result of a search depends on."""
+    return student_recipe(experiment, spec, experiment.final) | {
+        "search": plain(experiment.search),
+        "predictor": predictor_digest,
+        "records": records_digest,
+    }

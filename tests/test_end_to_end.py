@@ -1,0 +1,329 @@
+"""The whole path at the smallest size: database, predictor, search, distilled student."""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dass_jax import checkpoints, cost, resnet
+from dass_jax import database as db
+from dass_jax.data.augmentation import normalize
+from dass_jax.errors import UserError
+from dass_jax.experiment import from_config
+from dass_jax.search_space import stack
+from dass_jax.workdir import Workdir, read_json
+from dass_jax.workflow import prepare
+from dass_jax.workflow.build_database import build_database
+from dass_jax.workflow.console import console
+from dass_jax.workflow.distill import read_architecture, run_distillation
+from dass_jax.workflow.meta_train import load_predictor, run_meta_training
+from dass_jax.workflow.search import predict_students, run_search
+
+SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
+TASKS = ("digits", "gratings", "shapes", "strokes")
+UNSEEN = "digits"
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    spec = importlib.util.spec_from_file_location("smoke", SMOKE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return from_config(module.get_config())
+
+
+def run_everything(experiment, workdir):
+    """All four stages; returns what each of them printed."""
+    task = experiment.task(UNSEEN)
+    found = workdir.search(UNSEEN) / "search.json"
+    stages = (
+        lambda: build_database(experiment, workdir),
+        lambda: run_meta_training(experiment, workdir),
+        lambda: run_search(experiment, workdir, task),
+        lambda: run_distillation(experiment, workdir, task, read_architecture(experiment, found)),
+    )
+    printed = []
+    for stage in stages:
+        with console.capture() as capture:
+            stage()
+        printed.append(capture.get())
+    return printed
+
+
+@pytest.fixture(scope="module")
+def finished(experiment, tmp_path_factory):
+    """A work directory with everything in it, for tests that change nothing."""
+    workdir = Workdir(tmp_path_factory.mktemp("smoke") / "work")
+    printed = run_everything(experiment, workdir)
+    assert not any("done before" in text for text in printed)
+    return workdir
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of it, for tests that change something."""
+    shutil.copytree(finished.root, tmp_path / "work")
+    return Workdir(tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def result(finished):
+    return read_json(finished.search(UNSEEN) / "search.json")
+
+
+@pytest.fixture(scope="module")
+def images(experiment):
+    return prepare.load_images(experiment, experiment.task(UNSEEN))
+
+
+def contents(workdir):
+    """Every file with its bytes and the time of its last change."""
+    files = [path for path in workdir.root.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def parts(workdir, task):
+    return sorted((workdir.database / "records" / task).iterdir())
+
+
+def without_time(records):
+    return [dataclasses.replace(record, seconds=0.0) for record in records]
+
+
+def test_results_lie_where_other_commands_look(finished, result):
+    root = finished.root
+    places = {path.name for path in root.iterdir()}
+    assert places == {"teachers", "logits", "database", "predictor", "search", "students"}
+    for folder in ("teachers", "logits", "database/records"):
+        assert {path.name for path in (root / folder).iterdir()} == set(TASKS)
+    for task in TASKS:
+        assert checkpoints.exists(root / "teachers" / task / "checkpoint")
+        assert checkpoints.exists(root / "logits" / task)
+        assert read_json(root / "teachers" / task / "summary.json")["num_classes"] == 3
+    assert read_json(root / "database" / "manifest.json")["format_version"] == db.FORMAT_VERSION
+    assert checkpoints.exists(root / "predictor" / "checkpoint")
+    history = read_json(root / "predictor" / "history.json")
+    assert [entry["episode"] for entry in history] == [2, 4, 6]
+    assert [path.name for path in (root / "search").iterdir()] == [UNSEEN]
+    assert [path.name for path in (root / "students").iterdir()] == [UNSEEN]
+    (student,) = (root / "students" / UNSEEN).iterdir()
+    assert {path.name for path in student.iterdir()} == {"replicate0", "replicate1", "summary.json"}
+    assert not list(root.rglob("*.tmp")) + list(root.rglob("progress"))
+
+
+def test_every_task_has_all_its_records(experiment, finished):
+    for task in TASKS:
+        records = db.read_records(finished.database, task)
+        assert [(r.student_id, r.replicate) for r in records] == [(i, 0) for i in range(4)]
+        assert len(parts(finished, task)) == 2
+        architectures = db.architectures_of(experiment.space, records)
+        sizes = {"num_classes": 3}
+        flops = cost.num_flops(experiment.space, architectures, image_size=8, **sizes)
+        assert db.column(records, "flops").tolist() == flops.tolist()
+        params = cost.num_params(experiment.space, architectures, **sizes)
+        assert db.column(records, "num_params").tolist() == params.tolist()
+        for record in records:
+            assert (record.task, record.diverged, record.curve_epochs) == (task, False, [1, 2])
+            assert record.final_accuracy == record.curve[-1]
+            assert record.best_accuracy == max(record.curve)
+            assert np.isfinite(record.loss)
+            assert record.seconds > 0
+            accuracies = [*record.curve, record.initial_accuracy, record.test_accuracy]
+            # 15 images measure in steps of a 15th
+            np.testing.assert_allclose(np.multiply(accuracies, 15) % 1 % 0.999999, 0, atol=1e-5)
+            assert 0 <= min(accuracies) <= max(accuracies) <= 1
+
+
+def test_a_second_run_says_so_and_changes_nothing(experiment, finished):
+    before = contents(finished)
+    build, train, search, distil = run_everything(experiment, finished)
+    for task in TASKS:
+        assert f"students {task}: done before" in build
+    assert "predictor: done before" in train
+    assert f"search {UNSEEN}: done before" in search
+    assert ": done before" in distil
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_lost_part_is_measured_again_to_the_same_numbers(experiment, copied, index):
+    before = db.read_records(copied.database, "shapes")
+    lost = parts(copied, "shapes")[index]
+    content = lost.read_bytes()
+    lost.unlink()
+    assert len(db.read_records(copied.database, "shapes")) == 2
+    others = {path: entry for path, entry in contents(copied).items() if path.suffix == ".parquet"}
+    build_database(experiment, copied)
+    after = db.read_records(copied.database, "shapes")
+    # nan would differ from itself, and times do differ
+    assert without_time(after) == without_time(before)
+    assert after != before
+    assert lost.read_bytes() != content
+    assert {path: contents(copied)[path] for path in others} == others
+
+
+def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
+    before = contents(finished)
+    longer = dataclasses.replace(experiment.kd.sgd, epochs=3)
+    changed = dataclasses.replace(experiment, kd=dataclasses.replace(experiment.kd, sgd=longer))
+    with pytest.raises(UserError, match=r"kd\.sgd\.epochs was 2 and is now 3"):
+        build_database(changed, finished)
+    other = dataclasses.replace(experiment, predictor=dataclasses.replace(
+        experiment.predictor, inputs="S"))  # fmt: skip
+    with pytest.raises(UserError, match="other settings|was made|was begun"):
+        run_meta_training(other, finished)
+    wider = dataclasses.replace(experiment, search=dataclasses.replace(
+        experiment.search, max_flops_share=0.9))  # fmt: skip
+    with pytest.raises(UserError, match="other settings"):
+        run_search(wider, finished, experiment.task(UNSEEN))
+    assert contents(finished) == before
+
+
+def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, images, result):
+    student = result["top"][0]["architecture"]
+    architecture = experiment.space.from_json(student)
+    (folder,) = (finished.root / "students" / UNSEEN).iterdir()
+    summary = read_json(folder / "summary.json")
+    assert summary["architecture"] == student
+    assert summary["test_accuracies"] == result["winner"]["test"]
+    assert summary["valid_accuracies"] == result["winner"]["valid"]
+    whole = resnet.init(experiment.space, jax.random.key(0), images.num_classes)
+    template = resnet.cut(experiment.space, whole, architecture)
+    logits = []
+    for replicate in (0, 1):
+        dense, metadata = checkpoints.restore(folder / f"replicate{replicate}", template)
+        assert metadata["architecture"] == student
+        inputs = normalize(images.test.images)
+        output, _ = resnet.apply_dense(experiment.space, dense, inputs, train=False)
+        logits.append(np.asarray(output))
+        correct = np.sum(logits[-1].argmax(1) == np.asarray(images.test.labels))
+        accuracy = float(np.float32(correct) / np.float32(len(images.test.labels)))
+        assert accuracy == summary["test_accuracies"][replicate]
+    # the seeds are different networks
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    size = sum(leaf.size for leaf in jax.tree.leaves(dense["params"]))
+    assert size == summary["num_params"] == result["top"][0]["num_params"]
+
+
+def test_the_result_of_a_search_is_complete(experiment, finished, result):
+    expected = {
+        "task", "seed", "versions", "device", "budget", "pool_size", "teacher", "top", "winner",
+        "random_students", "measured", "score_seconds", "recipe",
+    }  # fmt: skip
+    assert expected <= result.keys()
+    assert (result["task"], result["seed"], result["pool_size"]) == (UNSEEN, 0, 16)
+    teacher = read_json(finished.teacher(UNSEEN) / "summary.json")
+    for name in ("flops", "num_params", "test_accuracy"):
+        assert result["teacher"][name] == teacher[name]
+    assert result["budget"] == {"flops": int(0.6 * teacher["flops"]), "params": None}
+    assert {len(result["winner"][name]) for name in ("valid", "test")} == {2}
+    assert len(result["random_students"]) == 2
+
+
+def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
+    top = result["top"]
+    assert len(top) == 5
+    assert len({json.dumps(candidate["architecture"]) for candidate in top}) == 5
+    predictions = [candidate["prediction"] for candidate in top]
+    assert predictions == sorted(predictions, reverse=True)
+    for student in (*top, *result["random_students"]):
+        architecture = experiment.space.from_json(student["architecture"])
+        flops = cost.num_flops(experiment.space, architecture, image_size=8, num_classes=3)
+        assert student["flops"] == flops <= result["budget"]["flops"]
+
+
+def test_plots_are_images(finished):
+    paths = sorted(finished.search(UNSEEN).glob("*.png"))
+    assert [path.name for path in paths] == ["accuracy_flops.png", "predicted_measured.png"]
+    for path in paths:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        assert min(pixels.shape) > 300
+        assert np.ptp(pixels) > 100
+
+
+def test_recorded_predictions_are_those_of_each_student_alone(experiment, finished, result):
+    spec = experiment.task(UNSEEN)
+    records = db.first_replicate(db.read_records(finished.database, UNSEEN))
+    measured = result["measured"]
+    assert measured["students"] == len(records) == 4
+    assert measured["measured"] == [record.test_accuracy for record in records]
+    teacher = prepare.load_teacher(experiment, finished, spec)
+    predictor = load_predictor(finished.predictor, experiment)
+    alone = []
+    for record in records:
+        architecture = experiment.space.architecture(record.depths, record.widths)
+        one = predict_students(experiment, spec, teacher, predictor, stack([architecture]))
+        alone.append(one.item())
+    np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
+    assert len(set(alone)) > 1
+
+
+def predictor_of(experiment, workdir):
+    trained = load_predictor(workdir.predictor, experiment)
+    return trained.params, trained.inner_lr
+
+
+def same(first, second):
+    leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(np.array_equal(one, other) for one, other in leaves)
+
+
+def test_meta_training_reads_nothing_of_the_unseen_task(experiment, finished, copied):
+    shutil.rmtree(copied.predictor)
+    shutil.rmtree(copied.teacher(UNSEEN))
+    shutil.rmtree(copied.logits(UNSEEN))
+    shutil.rmtree(copied.search(UNSEEN))
+    for path in parts(copied, UNSEEN):
+        path.write_bytes(b"damaged")
+    run_meta_training(experiment, copied)
+    assert same(predictor_of(experiment, copied), predictor_of(experiment, finished))
+    history = "history.json"
+    assert read_json(copied.predictor / history) == read_json(finished.predictor / history)
+
+
+def test_meta_training_reads_the_labels_of_the_training_tasks(experiment, finished, copied):
+    shutil.rmtree(copied.predictor)
+    path = parts(copied, "strokes")[0]
+    chosen = {row.student_id for row in db.read_records(copied.database, "strokes")[:2]}
+    records = [
+        dataclasses.replace(record, final_accuracy=1 - record.final_accuracy)
+        for record in db.read_records(copied.database, "strokes")
+        if record.student_id in chosen
+    ]
+    db.write_part(path, records)
+    run_meta_training(experiment, copied)
+    assert not same(predictor_of(experiment, copied), predictor_of(experiment, finished))
+
+
+def test_an_incomplete_work_directory_is_one_clear_message(experiment, copied):
+    shutil.rmtree(copied.predictor)
+    (copied.search(UNSEEN) / "search.json").unlink()
+    with pytest.raises(UserError, match=r"no predictor in .*: run bin/meta_train\.py"):
+        run_search(experiment, copied, experiment.task(UNSEEN))
+    path = parts(copied, "strokes")[0]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        run_meta_training(experiment, copied)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no valid JSON"),
+        ("[1, 2]", "holds no architecture: give depths and widths"),
+        ('{"depths": [1, 1, 1, 1]}', 'needs "depths" and "widths"'),
+        ('{"depths": [1], "widths": [[4]]}', "one entry for each of 4 stages"),
+    ],
+)
+def test_a_wrong_architecture_is_named(experiment, tmp_path, content, message):
+    path = tmp_path / "student.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_architecture(experiment, path)
