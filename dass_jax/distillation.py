@@ -6,7 +6,7 @@ Dimension letters: K students, B batch, C classes, E evaluations.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,7 @@ class DistillConfig:
       loss: Weight of the labels and temperature.
       remapping: How students inherit the teacher's weights; see ``remapping.remap``.
       teacher_logits: ``cached`` (computed once for each view) or ``online`` (every step).
+      cache_dtype: What cached logits are stored as; ``float32`` gives the numbers of ``online``.
       num_views: V, the fixed views that the epochs cycle through; sets the size of the cache.
       networks_per_step: k, students vmapped at a time; the device's default if None.
     """
@@ -93,15 +94,12 @@ class DistillConfig:
     sgd: SGDConfig = SGDConfig(epochs=50)
     loss: KDLoss = KDLoss()
     remapping: Kind = "copy_paste_first"
-    teacher_logits: str = "cached"
+    teacher_logits: Literal["cached", "online"] = "cached"
+    cache_dtype: Literal["float16", "float32"] = "float16"
     num_views: int = 50
     networks_per_step: int | None = None
 
     def __post_init__(self) -> None:
-        if self.teacher_logits not in ("cached", "online"):
-            raise UserError(
-                f"teacher_logits must be 'cached' or 'online', got {self.teacher_logits!r}"
-            )
         if self.num_views < 1:
             raise UserError(f"num_views must be at least 1, got {self.num_views}")
         if self.networks_per_step is not None and self.networks_per_step < 1:

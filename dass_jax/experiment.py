@@ -138,6 +138,13 @@ class Experiment:
         known = ", ".join(spec.name for spec in self.tasks)
         raise UserError(f"there is no task {name!r} in this experiment: choose from {known}")
 
+    def teacher_of(self, spec: TaskSpec) -> TeacherConfig:
+        """How a task's teacher is trained."""
+        if spec.teacher_learning_rate is None:
+            return self.teacher
+        sgd = dataclasses.replace(self.teacher.sgd, learning_rate=spec.teacher_learning_rate)
+        return dataclasses.replace(self.teacher, sgd=sgd)
+
     def with_role(self, *roles: str) -> tuple[TaskSpec, ...]:
         """The tasks that have one of these roles."""
         return tuple(spec for spec in self.tasks if spec.role in roles)

@@ -128,6 +128,10 @@ class ResNetSpace:
         """Which blocks are active, [..., S, D]."""
         return jnp.arange(self.stage_depth) < architecture.depths[..., None]
 
+    def channel_mask(self, architecture: Architecture) -> Bool[Array, "*K S D C"]:
+        """Which output channels of each block exist, [..., S, D, C] with C the widest stage's."""
+        return jnp.arange(max(self.stage_widths)) < architecture.widths[..., None]
+
     def _from_choices(self, depths: Int[Array, " S"], choices: Int[Array, "S D"]) -> Architecture:
         widths = jnp.take_along_axis(jnp.asarray(self.width_choices), choices, axis=1)
         depths = depths.astype(jnp.int32)

@@ -58,8 +58,10 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes readable JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Writes readable JSON, atomically; a file that holds the same already is left alone."""
+    content = (json.dumps(value, indent=2) + "\n").encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def read_json(path: pathlib.Path) -> Any:

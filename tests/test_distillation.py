@@ -13,6 +13,7 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import (
     Assignment,
     DistillConfig,
+    KDLoss,
     distil_population,
     inherit,
     kd_loss,
@@ -169,7 +170,9 @@ def test_loss_with_alpha_zero_is_least_at_the_teacher():
 
 
 def test_bad_settings():
-    with pytest.raises(UserError, match="'cached' or 'online'"):
-        DistillConfig(teacher_logits="sometimes")
     with pytest.raises(UserError, match="num_views"):
         DistillConfig(num_views=0)
+    with pytest.raises(UserError, match="temperature positive"):
+        KDLoss(temperature=0.0)
+    with pytest.raises(UserError, match="alpha must be"):
+        KDLoss(alpha=1.5)

@@ -21,7 +21,7 @@ from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.console import console
-from dass_jax.workflow.distill import read_architecture, run_distillation
+from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.meta_train import load_predictor, run_meta_training
 from dass_jax.workflow.search import predict_students, run_search
 
@@ -46,7 +46,7 @@ def run_everything(experiment, workdir):
         lambda: build_database(experiment, workdir),
         lambda: run_meta_training(experiment, workdir),
         lambda: run_search(experiment, workdir, task),
-        lambda: run_distillation(experiment, workdir, task, read_architecture(experiment, found)),
+        lambda: run_distillation(experiment, workdir, task, read_student(experiment, found)),
     )
     printed = []
     for stage in stages:
@@ -106,7 +106,9 @@ def test_results_lie_where_other_commands_look(finished, result):
         assert checkpoints.exists(root / "teachers" / task / "checkpoint")
         assert checkpoints.exists(root / "logits" / task)
         assert read_json(root / "teachers" / task / "summary.json")["num_classes"] == 3
-    assert read_json(root / "database" / "manifest.json")["format_version"] == db.FORMAT_VERSION
+    manifest = read_json(root / "database" / "manifest.json")
+    assert manifest["format_version"] == db.FORMAT_VERSION
+    assert set(manifest["tasks"]) == set(TASKS)
     assert checkpoints.exists(root / "predictor" / "checkpoint")
     history = read_json(root / "predictor" / "history.json")
     assert [entry["episode"] for entry in history] == [2, 4, 6]
@@ -147,7 +149,9 @@ def test_a_second_run_says_so_and_changes_nothing(experiment, finished):
         assert f"students {task}: done before" in build
     assert "predictor: done before" in train
     assert f"search {UNSEEN}: done before" in search
-    assert ": done before" in distil
+    # what is done has no progress to show
+    assert f"Student of {UNSEEN}" in distil
+    assert "distilling" not in distil
     assert contents(finished) == before
 
 
@@ -176,11 +180,11 @@ def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
         build_database(changed, finished)
     other = dataclasses.replace(experiment, predictor=dataclasses.replace(
         experiment.predictor, inputs="S"))  # fmt: skip
-    with pytest.raises(UserError, match="other settings|was made|was begun"):
+    with pytest.raises(UserError, match=r"other settings \(predictor\.inputs was 'STA'"):
         run_meta_training(other, finished)
     wider = dataclasses.replace(experiment, search=dataclasses.replace(
         experiment.search, max_flops_share=0.9))  # fmt: skip
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"other settings \(search\.max_flops_share was 0\.6 and"):
         run_search(wider, finished, experiment.task(UNSEEN))
     assert contents(finished) == before
 
@@ -190,21 +194,20 @@ def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, image
     architecture = experiment.space.from_json(student)
     (folder,) = (finished.root / "students" / UNSEEN).iterdir()
     summary = read_json(folder / "summary.json")
-    assert summary["architecture"] == student
-    assert summary["test_accuracies"] == result["winner"]["test"]
-    assert summary["valid_accuracies"] == result["winner"]["valid"]
+    assert summary["replicates"] == result["winner"]
     whole = resnet.init(experiment.space, jax.random.key(0), images.num_classes)
     template = resnet.cut(experiment.space, whole, architecture)
     logits = []
     for replicate in (0, 1):
         dense, metadata = checkpoints.restore(folder / f"replicate{replicate}", template)
+        assert metadata == result["winner"][replicate]
         assert metadata["architecture"] == student
         inputs = normalize(images.test.images)
         output, _ = resnet.apply_dense(experiment.space, dense, inputs, train=False)
         logits.append(np.asarray(output))
         correct = np.sum(logits[-1].argmax(1) == np.asarray(images.test.labels))
         accuracy = float(np.float32(correct) / np.float32(len(images.test.labels)))
-        assert accuracy == summary["test_accuracies"][replicate]
+        assert accuracy == metadata["test_accuracy"]
     # the seeds are different networks
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
     size = sum(leaf.size for leaf in jax.tree.leaves(dense["params"]))
@@ -222,8 +225,16 @@ def test_the_result_of_a_search_is_complete(experiment, finished, result):
     for name in ("flops", "num_params", "test_accuracy"):
         assert result["teacher"][name] == teacher[name]
     assert result["budget"] == {"flops": int(0.6 * teacher["flops"]), "params": None}
-    assert {len(result["winner"][name]) for name in ("valid", "test")} == {2}
-    assert len(result["random_students"]) == 2
+    assert len(result["winner"]) == len(result["random_students"]) == 2
+    for student in (*result["winner"], *result["random_students"]):
+        assert student["curve"][-1] == [2, student["final_accuracy"]]
+        assert student["best_accuracy"] == max(accuracy for _, accuracy in student["curve"])
+        assert 0 <= student["test_accuracy"] <= 1
+    for student in result["winner"]:
+        assert student["architecture"] == result["top"][0]["architecture"]
+        assert student["student_id"] == result["top"][0]["student_id"]
+    for student in result["random_students"]:
+        assert student["seconds"] > 0
 
 
 def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
@@ -258,8 +269,9 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
     predictor = load_predictor(finished.predictor, experiment)
     alone = []
     for record in records:
-        architecture = experiment.space.architecture(record.depths, record.widths)
-        one = predict_students(experiment, spec, teacher, predictor, stack([architecture]))
+        students = stack([experiment.space.architecture(record.depths, record.widths)])
+        ids = np.asarray([record.student_id], np.int32)
+        one = predict_students(experiment, spec, teacher, predictor, students, ids)
         alone.append(one.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
@@ -318,6 +330,8 @@ def test_an_incomplete_work_directory_is_one_clear_message(experiment, copied):
     [
         ("{", "is no valid JSON"),
         ("[1, 2]", "holds no architecture: give depths and widths"),
+        ("3", "holds no architecture: give depths and widths"),
+        ('{"top": []}', "holds no architecture: give depths and widths"),
         ('{"depths": [1, 1, 1, 1]}', 'needs "depths" and "widths"'),
         ('{"depths": [1], "widths": [[4]]}', "one entry for each of 4 stages"),
     ],
@@ -326,4 +340,4 @@ def test_a_wrong_architecture_is_named(experiment, tmp_path, content, message):
     path = tmp_path / "student.json"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        read_architecture(experiment, path)
+        read_student(experiment, path)

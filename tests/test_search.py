@@ -13,16 +13,18 @@ def pool_of(*first_widths):
 
 
 def choose(pool, predictions, count):
-    """The chosen students' places in the pool; FLOPs and parameters carry them along."""
+    """The chosen students' places in the pool; FLOPs and parameters come along."""
     places = np.arange(len(predictions))
-    chosen = top_candidates(pool, np.asarray(predictions, np.float32), places, places + 100, count)
+    chosen = top_candidates(
+        pool, np.asarray(predictions, np.float32), places + 50, places + 100, count
+    )
     for candidate in chosen:
-        place = candidate.flops
-        assert candidate.num_params == place + 100
+        place = candidate.student_id
+        assert (candidate.flops, candidate.num_params) == (place + 50, place + 100)
         assert candidate.prediction == np.float32(predictions[place])
         np.testing.assert_array_equal(candidate.architecture.widths, pool.widths[place])
         np.testing.assert_array_equal(candidate.architecture.depths, pool.depths[place])
-    return [candidate.flops for candidate in chosen]
+    return [candidate.student_id for candidate in chosen]
 
 
 def test_the_best_come_first():
@@ -58,4 +60,4 @@ def test_depth_alone_makes_another_student():
 
 def test_what_is_returned_is_plain():
     (candidate,) = top_candidates(pool_of(4), np.float32([0.5]), np.int64([7]), np.int32([9]), 1)
-    assert [type(value) for value in candidate[1:]] == [float, int, int]
+    assert [type(value) for value in candidate[1:]] == [int, float, int, int]

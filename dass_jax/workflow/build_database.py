@@ -160,9 +160,9 @@ def build_database(experiment: Experiment, workdir: Workdir) -> None:
       UserError: If a task's images cannot be used, or the folder holds students of the same task
         that were made with other settings.
     """
-    if not (workdir.database / "manifest.json").exists():
+    for spec in experiment.tasks:
         # a mistake in the last task shows before hours of training, and is not recorded
-        for spec in experiment.tasks:
+        if not (workdir.database / "records" / spec.name).exists():
             prepare.check_task(experiment, spec)
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)

@@ -73,7 +73,7 @@ def with_deviation(fractions: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(fractions):.1f}"
 
 
-def count(number: float) -> str:
+def count(number: int | float) -> str:
     """A large number with a unit prefix."""
     for unit in ("", "k", "M", "G"):
         if abs(number) < 1000:

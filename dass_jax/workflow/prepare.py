@@ -115,7 +115,7 @@ def ensure_teacher(
             advance(f"loss {report.loss[0]:.3f}")
 
         result = teacher_lib.train_teacher(
-            experiment.space, experiment.teacher, experiment.augmentation,
+            experiment.space, experiment.teacher_of(spec), experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
             train=images.train, valid=images.valid, progress_folder=folder / "progress",
             recipe=recipe | {"images_digest": pixels}, on_epoch=on_epoch,
@@ -191,12 +191,14 @@ def _cached_logits(
     replicates: int,
 ) -> np.ndarray:
     views = views_needed(config, replicates)
-    size = logit_cache.cache_bytes(views, len(images.train.labels), images.num_classes)
+    size = logit_cache.cache_bytes(
+        views, len(images.train.labels), images.num_classes, config.cache_dtype
+    )
     with progress_bar(f"teacher logits {spec.name} ({count(size)}B)", views) as advance:
         return logit_cache.load_or_compute(
             workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
             images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), views,
-            on_view=lambda computed: advance(),
+            dtype=config.cache_dtype, on_view=lambda computed: advance(),
         )  # fmt: skip
 
 

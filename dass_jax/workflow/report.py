@@ -50,9 +50,9 @@ def plot_accuracy_flops(
     path: pathlib.Path,
     task: str,
     *,
-    teacher: tuple[float, float],
-    winner: tuple[float, float],
-    rivals: Sequence[tuple[float, float]],
+    teacher: tuple[int, float],
+    winner: tuple[int, float],
+    rivals: Sequence[tuple[int, float]],
     pool: tuple[np.ndarray, np.ndarray],
     max_flops: int | None,
 ) -> None:
