@@ -183,9 +183,10 @@ def import_resnet(
     """
     arrays = _clean(state_dict_arrays)
     classes = len(arrays.get("fc.bias", (0, 0)))
-    template = resnet.init(space, jax.random.key(0), classes)
+    template = resnet.variable_shapes(space, classes)
     if architecture is not None:
-        template = resnet.cut(space, template, architecture)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), template)
+        template = resnet.cut(space, zeros, architecture)
     paths = _resnet_paths(resnet.block_widths(template))
     _check_names(set(arrays), set(paths), "ResNet")
     expected = traverse_util.flatten_dict(template)

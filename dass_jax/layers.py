@@ -1,19 +1,18 @@
-"""The layers of the masked ResNet: convolution, batch normalisation, initial values.
+"""The layers of the masked ResNet: convolution and batch normalisation.
 
 A layer takes the ``width`` of the student it serves and zeroes the parameters of all channels
-from there on, so that the student's missing channels are exactly zero.
+from there on, so that the student's missing channels are exactly zero. Parameters get their
+initial values from ``initialization.py``, not from the modules.
 
 Dimension letters: B batch, H W input size, h w output size, I C channels.
 """
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.typing import Initializer
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from dass_jax.convolution import conv2d
 
@@ -33,27 +32,6 @@ def mask_channels(values: Array, width: Width) -> Array:
     return values if width is None else values * channel_mask(width, values.shape[-1])
 
 
-def kaiming_fan_out(width: Width) -> Initializer:
-    """Normal with variance ``2 / (k * k * width)``: the fan-out of the student's own size."""
-
-    def initialize(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
-        channels = shape[-1] if width is None else jnp.maximum(width, 1)
-        return jax.random.normal(key, shape, dtype) * jnp.sqrt(
-            2 / (math.prod(shape[:2]) * channels)
-        )
-
-    return initialize
-
-
-def uniform_fan_in(fan_in: int | Int[Array, ""]) -> Initializer:
-    """Uniform in ``+-1 / sqrt(fan_in)``: what PyTorch gives a dense layer by default."""
-
-    def initialize(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -1, 1) / jnp.sqrt(fan_in)
-
-    return initialize
-
-
 class Conv(nn.Module):
     """3x3 convolution without bias."""
 
@@ -64,7 +42,7 @@ class Conv(nn.Module):
     def __call__(self, inputs: Float[Array, "B H W I"], width: Width) -> Float[Array, "B h w C"]:
         """Convolves; output channels from ``width`` on are zero."""
         shape = (3, 3, inputs.shape[-1], self.channels)
-        kernel = self.param("kernel", kaiming_fan_out(width), shape)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
         return conv2d(inputs, mask_channels(kernel, width), self.stride)
 
 

@@ -8,6 +8,7 @@ costs nothing; the only activation that needs one is a shortcut that crops.
 Dimension letters: B batch, H W image size, h w feature map size, I C channels, N classes.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from dass_jax.errors import UserError
-from dass_jax.layers import BatchNorm, Conv, Width, mask_channels, uniform_fan_in
+from dass_jax.initialization import draw_variables
+from dass_jax.layers import BatchNorm, Conv, Width, mask_channels
 from dass_jax.search_space import Architecture, ResNetSpace
 
 Variables = dict[str, Any]
@@ -92,12 +94,7 @@ class ResNet(nn.Module):
             hidden = self._stage(hidden, stage, architecture, train)
             features[f"stage{stage + 1}"] = hidden
         pooled = jnp.mean(hidden, (1, 2))
-        fan_in: int | Array = pooled.shape[-1]
-        if architecture is not None:
-            fan_in = architecture.widths[-1, architecture.depths[-1] - 1]
-        init = uniform_fan_in(fan_in)
-        dense = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, name="dense")
-        return dense(pooled), features
+        return nn.Dense(self.num_classes, name="dense")(pooled), features
 
     def _stage(
         self, hidden: Array, stage: int, architecture: Architecture | None, train: bool
@@ -165,6 +162,14 @@ def check_image_size(space: ResNetSpace, *sizes: int) -> None:
             )
 
 
+@functools.cache
+def variable_shapes(space: ResNetSpace, num_classes: int) -> Variables:
+    """Shapes and types of a teacher's variables, as ``jax.ShapeDtypeStruct`` leaves."""
+    module = ResNet(_full_widths(space), space.strides, num_classes)
+    images = jnp.zeros((1, *[math.prod(space.strides)] * 2, 3))
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), images, None, False))
+
+
 def init(
     space: ResNetSpace,
     key: Key[Array, ""],
@@ -182,9 +187,13 @@ def init(
     Returns:
       ``{"params": ..., "batch_stats": ...}``; not masked.
     """
-    module = ResNet(_full_widths(space), space.strides, num_classes)
-    images = jnp.zeros((1, *[math.prod(space.strides)] * 2, 3))
-    return module.init(key, images, architecture or space.full(), False)
+    student = architecture or space.full()
+    widths: dict[str, Any] = {"stem_conv": student.widths[0, 0]}
+    for stage in range(space.num_stages):
+        for index in range(space.stage_depth):
+            widths[block_name(stage, index)] = student.widths[stage, index]
+    fan_in = student.widths[-1, student.depths[-1] - 1]
+    return draw_variables(variable_shapes(space, num_classes), key, widths, fan_in)
 
 
 def _run(

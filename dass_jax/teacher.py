@@ -191,8 +191,7 @@ def load_teacher(folder: pathlib.Path, space: ResNetSpace) -> tuple[TeacherResul
       UserError: If there is none, or it does not fit the space.
     """
     num_classes = checkpoints.read_metadata(folder)["num_classes"]
-    template = jax.eval_shape(lambda: resnet.init(space, jax.random.key(0), num_classes))
-    variables, metadata = checkpoints.restore(folder, template)
+    variables, metadata = checkpoints.restore(folder, resnet.variable_shapes(space, num_classes))
     curve = [(epoch, accuracy) for epoch, accuracy in metadata["curve"]]
     result = TeacherResult(
         variables, metadata["accuracy"], metadata["epoch"], curve, metadata["seconds"]

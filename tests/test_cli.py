@@ -146,7 +146,7 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
             ["--config.tasks.digits.source=missing.zip"],
             "no dataset 'missing.zip': no such file",
         ),
-        ("meta_train", [], "/database has no task shapes: run bin/build_database.py"),
+        ("meta_train", [], "/database has no task gratings: run bin/build_database.py"),
         ("search", [], "/predictor/checkpoint: run bin/meta_train.py"),
         ("distill", ["--task=digits"], "/search/digits/search.json does not exist"),
     ],

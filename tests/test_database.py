@@ -14,7 +14,7 @@ from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir, read_json, write_atomically, write_json
 
 SPACE = ResNetSpace((4, 8), 2, strides=(1, 2))
-RECIPE = {"seed": 0, "kd": {"sgd": {"epochs": 2, "batch_size": 16}}, "tasks": {"a": {"seed": 1}}}
+RECIPE = {"seed": 0, "kd": {"sgd": {"epochs": 2, "batch_size": 16}}, "images": {"classes": [1]}}
 
 
 def record(student_id=0, replicate=0, **changes):
@@ -44,22 +44,22 @@ def test_records_come_back_equal_and_in_order(tmp_path):
     earlier = [record(0, loss=float("inf"), diverged=True), record(1)]
     again = [record(0, replicate=1)]
     # parts may be finished in any order
-    for replicate, batch, part in ((1, 0, again), (0, 1, later), (0, 0, earlier)):
-        db.write_part(db.part_path(tmp_path, "birds", replicate, batch), part)
+    for replicate, ids, part in ((1, [0], again), (0, [2, 3], later), (0, [0, 1], earlier)):
+        db.write_part(db.part_path(tmp_path, "birds", replicate, ids), part)
     assert db.read_records(tmp_path, "birds") == earlier + later + again
     assert db.read_records(tmp_path, "cars") == []
 
 
 def test_the_order_of_parts_is_that_of_numbers(tmp_path):
-    for batch, student in ((9, 90), (10, 100), (2, 20)):
-        db.write_part(db.part_path(tmp_path, "birds", 0, batch), [record(student)])
-    assert [row.student_id for row in db.read_records(tmp_path, "birds")] == [20, 90, 100]
+    for student in (90, 123456, 100, 20):
+        db.write_part(db.part_path(tmp_path, "birds", 0, [student]), [record(student)])
+    assert [row.student_id for row in db.read_records(tmp_path, "birds")] == [20, 90, 100, 123456]
 
 
 def test_the_types_of_a_part(tmp_path):
-    path = db.part_path(tmp_path, "birds", 0, 3)
+    path = db.part_path(tmp_path, "birds", 1, [6, 7, 8])
     db.write_part(path, [record()])
-    assert path == tmp_path / "records" / "birds" / "replicate000-batch00003.parquet"
+    assert path == tmp_path / "records" / "birds" / "replicate001-students00006-00008.parquet"
     schema = pq.read_schema(path)
     assert schema.names == [field.name for field in dataclasses.fields(db.StudentRecord)]
     expected = {
@@ -77,7 +77,7 @@ def test_the_types_of_a_part(tmp_path):
 
 
 def test_a_part_replaces_itself_and_leaves_no_other_file(tmp_path):
-    path = db.part_path(tmp_path, "birds", 0, 0)
+    path = db.part_path(tmp_path, "birds", 0, [0])
     db.write_part(path, [record(0)])
     db.write_part(path, [record(1)])
     assert [row.student_id for row in db.read_records(tmp_path, "birds")] == [1]
@@ -102,7 +102,7 @@ def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, before):
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "fewer columns", "other columns"])
 def test_a_damaged_part_is_named(tmp_path, damage):
-    path = db.part_path(tmp_path, "birds", 0, 0)
+    path = db.part_path(tmp_path, "birds", 0, [0])
     db.write_part(path, [record()])
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-40])
@@ -121,7 +121,7 @@ def test_a_damaged_part_is_named(tmp_path, damage):
 
 
 def test_a_temporary_file_is_no_part(tmp_path):
-    path = db.part_path(tmp_path, "birds", 0, 0)
+    path = db.part_path(tmp_path, "birds", 0, [0])
     db.write_part(path, [record()])
     path.with_name(f".{path.name}.77.tmp").write_bytes(b"half of a part")
     assert db.read_records(tmp_path, "birds") == [record()]
@@ -148,17 +148,56 @@ def test_architectures_and_columns():
         db.architectures_of(SPACE, [record(7)])
 
 
-def test_the_manifest_is_written_once(tmp_path):
-    db.open_manifest(tmp_path, RECIPE)
+def test_missing_students_are_those_without_a_record_of_the_replicate():
+    records = [record(0), record(2, diverged=True), record(3, replicate=1)]
+    assert db.missing_students(records, 0, 4) == [1, 3]
+    assert db.missing_students(records, 1, 4) == [0, 1, 2]
+    assert db.missing_students(records, 0, 1) == []
+
+
+def test_a_digest_notices_everything_but_time():
+    records = [record(0), record(1)]
+    digest = db.records_digest(records)
+    assert db.records_digest([record(0, seconds=9.0), record(1)]) == digest
+    assert db.records_digest([record(0), record(1, final_accuracy=0.3)]) != digest
+    assert db.records_digest(records[:1]) != digest
+    assert db.records_digest(records[::-1]) != digest
+
+
+def test_a_task_is_entered_once(tmp_path):
+    db.open_task(tmp_path, "birds", RECIPE)
+    db.open_task(tmp_path, "birds", RECIPE, {"num_classes": 3})
     path = tmp_path / "manifest.json"
     content, modified = path.read_bytes(), path.stat().st_mtime_ns
     manifest = json.loads(content)
-    assert manifest["recipe"] == RECIPE
     assert manifest["format_version"] == db.FORMAT_VERSION
-    assert {"created", "dass_jax", "jax", "device"} < manifest.keys()
-    db.open_manifest(tmp_path, json.loads(json.dumps(RECIPE)))
+    assert list(manifest["tasks"]) == ["birds"]
+    entry = manifest["tasks"]["birds"]
+    assert (entry["recipe"], entry["num_classes"]) == (RECIPE, 3)
+    assert {"created", "dass_jax", "jax", "device"} < entry.keys()
+    db.write_part(db.part_path(tmp_path, "birds", 0, [0]), [record()])
+    db.open_task(tmp_path, "birds", json.loads(json.dumps(RECIPE)))
+    db.check_task(tmp_path, "birds", RECIPE)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, modified)
-    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tasks_may_be_added(tmp_path):
+    db.open_task(tmp_path, "birds", RECIPE)
+    db.write_part(db.part_path(tmp_path, "birds", 0, [0]), [record()])
+    first = read_json(tmp_path / "manifest.json")["tasks"]["birds"]
+    db.open_task(tmp_path, "cars", RECIPE | {"seed": 5})
+    tasks = read_json(tmp_path / "manifest.json")["tasks"]
+    assert tasks["birds"] == first
+    assert tasks["cars"]["recipe"]["seed"] == 5
+    with pytest.raises(UserError, match=r"has no task dogs: run bin/build_database\.py"):
+        db.check_task(tmp_path, "dogs", RECIPE)
+
+
+def test_settings_may_change_until_something_is_measured(tmp_path):
+    changed = RECIPE | {"seed": 1}
+    db.open_task(tmp_path, "birds", RECIPE)
+    db.open_task(tmp_path, "birds", changed)
+    db.check_task(tmp_path, "birds", changed)
 
 
 @pytest.mark.parametrize(
@@ -169,26 +208,42 @@ def test_the_manifest_is_written_once(tmp_path):
             RECIPE | {"kd": {"sgd": {"epochs": 3, "batch_size": 16}}},
             "(kd.sgd.epochs was 2 and is now 3)",
         ),
-        (RECIPE | {"tasks": {}}, "(tasks.a was {'seed': 1} and is now None)"),
         (
-            RECIPE | {"tasks": {"a": {"seed": 1}, "b": {"seed": 2}}},
-            "(tasks.b was None and is now {'seed': 2})",
+            {name: RECIPE[name] for name in ("kd", "images")},
+            "(seed was 0 and is now None)",
         ),
+        (RECIPE | {"more": [1]}, "(more was None and is now [1])"),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, changed, message):
-    db.open_manifest(tmp_path, RECIPE)
+    db.open_task(tmp_path, "birds", RECIPE)
+    db.write_part(db.part_path(tmp_path, "birds", 0, [0]), [record()])
     before = (tmp_path / "manifest.json").read_bytes()
-    with pytest.raises(UserError) as caught:
-        db.open_manifest(tmp_path, changed)
-    assert f"{tmp_path} was built with other settings {message}: " in str(caught.value)
+    for use in (db.open_task, db.check_task):
+        with pytest.raises(UserError) as caught:
+            use(tmp_path, "birds", changed)
+        expected = f"task birds in {tmp_path} was made with other settings {message}: "
+        assert str(caught.value).startswith(expected)
     assert (tmp_path / "manifest.json").read_bytes() == before
 
 
-def test_another_format_is_refused(tmp_path):
-    write_json(tmp_path / "manifest.json", {"format_version": 0, "recipe": RECIPE})
+@pytest.mark.parametrize("manifest", [{"format_version": 0, "tasks": {}}, []])
+def test_another_format_is_refused(tmp_path, manifest):
+    write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(UserError, match="another format version"):
-        db.open_manifest(tmp_path, RECIPE)
+        db.open_task(tmp_path, "birds", RECIPE)
+
+
+def test_an_equal_json_file_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", None)
+        write_json(path, {"a": 1})
+        with pytest.raises(TypeError):
+            write_json(path, {"a": 2})
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
 
 
 def test_json_comes_back_and_errors_name_the_file(tmp_path):

@@ -1,12 +1,14 @@
 """The whole path at the smallest size: database, predictor, search, distilled student."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,7 +106,9 @@ def test_results_lie_where_other_commands_look(finished, result):
         assert {path.name for path in (root / folder).iterdir()} == set(TASKS)
     for task in TASKS:
         assert checkpoints.exists(root / "teachers" / task / "checkpoint")
-        assert checkpoints.exists(root / "logits" / task)
+        views = sorted((root / "logits" / task).iterdir())
+        assert [view.name for view in views] == ["view0000", "view0001"]
+        assert all(map(checkpoints.exists, views))
         assert read_json(root / "teachers" / task / "summary.json")["num_classes"] == 3
     manifest = read_json(root / "database" / "manifest.json")
     assert manifest["format_version"] == db.FORMAT_VERSION
@@ -197,13 +201,15 @@ def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, image
     assert summary["replicates"] == result["winner"]
     whole = resnet.init(experiment.space, jax.random.key(0), images.num_classes)
     template = resnet.cut(experiment.space, whole, architecture)
+    run = jax.jit(functools.partial(resnet.apply_dense, experiment.space, train=False))
     logits = []
     for replicate in (0, 1):
         dense, metadata = checkpoints.restore(folder / f"replicate{replicate}", template)
         assert metadata == result["winner"][replicate]
         assert metadata["architecture"] == student
         inputs = normalize(images.test.images)
-        output, _ = resnet.apply_dense(experiment.space, dense, inputs, train=False)
+        variables = jax.tree.map(jnp.asarray, dense)
+        output, _ = run(variables, inputs)
         logits.append(np.asarray(output))
         correct = np.sum(logits[-1].argmax(1) == np.asarray(images.test.labels))
         accuracy = float(np.float32(correct) / np.float32(len(images.test.labels)))
