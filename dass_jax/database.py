@@ -189,7 +189,12 @@ def open_task(
       UserError: If the task has records that were made with other settings.
     """
     manifest = _read_manifest(database)
-    if task in manifest["tasks"] and read_records(database, task):
+    if read_records(database, task):
+        if task not in manifest["tasks"]:
+            raise UserError(
+                f"{database} holds students of task {task}, but its manifest.json does not say how "
+                "they were made: restore that file, or remove the students"
+            )
         check_task(database, task, recipe)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made_by = {

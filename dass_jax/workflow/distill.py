@@ -19,6 +19,7 @@ from dass_jax.search_space import Architecture, stack
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.console import (
+    console,
     count,
     duration,
     percent,
@@ -80,8 +81,7 @@ def distil_students(
     recipe = student_recipe(experiment, spec, experiment.final)
     paths = [_path(experiment, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
-        saved = checkpoints.read_metadata(path).get("recipe")
-        require_equal(f"the student in {path}", saved, recipe)
+        _kept(experiment, spec, path)
     if not all(map(checkpoints.exists, paths)):
         begin = time.monotonic()
         result = _distil(experiment, assignment, students, replicate, title)
@@ -94,6 +94,18 @@ def distil_students(
                 dense = resnet.cut(experiment.space, masked, student.architecture)
                 checkpoints.save(path, 0, dense, metadata)
     return [checkpoints.read_metadata(path) for path in paths]
+
+
+def _kept(experiment: Experiment, spec: TaskSpec, path: pathlib.Path) -> Result:
+    """The results of a network distilled before.
+
+    Raises:
+      UserError: If it was made with other settings.
+    """
+    metadata = checkpoints.read_metadata(path)
+    recipe = student_recipe(experiment, spec, experiment.final)
+    require_equal(f"the student in {path}", metadata.get("recipe"), recipe)
+    return metadata
 
 
 def _distil(
@@ -181,14 +193,34 @@ def run_distillation(
       spec: The task.
       student: The student.
     """
-    images = prepare.load_images(experiment, spec)
-    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-    assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, experiment.final, experiment.search.replicates
-    )
-    results = distil_winner(experiment, workdir, spec, assignment, student)
+    folder = workdir.student(spec.name)
+    replicates = range(experiment.search.replicates)
+    if all(checkpoints.exists(_path(experiment, folder, student, r)) for r in replicates):
+        console.print(f"student of {spec.name}: done before")
+        results = [
+            _kept(experiment, spec, _path(experiment, folder, student, r)) for r in replicates
+        ]
+    else:
+        images = prepare.load_images(experiment, spec)
+        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+        assignment = prepare.make_assignment(
+            experiment, workdir, spec, images, teacher, experiment.final, len(replicates)
+        )
+        results = distil_winner(experiment, workdir, spec, assignment, student)
+    _summarise(experiment, workdir, spec, student, results)
+
+
+def _summarise(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    student: Student,
+    results: list[Result],
+) -> None:
+    """Writes the summary of a student's seeds and prints it."""
     folder = _path(experiment, workdir.student(spec.name), student, 0).parent
-    space, classes = experiment.space, images.num_classes
+    space = experiment.space
+    classes = resnet.num_classes(prepare.load_teacher(experiment, workdir, spec).variables)
     flops = cost.num_flops(
         space, student.architecture, image_size=experiment.image_size, num_classes=classes
     )
