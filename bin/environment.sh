@@ -2,9 +2,12 @@
 # Usage: source bin/environment.sh EXTRA      ("" for none)
 # PYTHON names the interpreter, DASS_VENV the folder (.venv-VERSION by default).
 python="${PYTHON:-python3}"
-version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+if ! version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"; then
+  echo "cannot run $python: set PYTHON to a Python 3.11 or newer" >&2
+  exit 1
+fi
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-  echo "dass_jax needs Python 3.11 or newer; $python is $version. Set PYTHON=python3.11." >&2
+  echo "dass_jax needs Python 3.11 or newer; $python is $version: set PYTHON=python3.11" >&2
   exit 1
 fi
 venv="${DASS_VENV:-.venv-$version}"
