@@ -16,8 +16,11 @@ stamp="$venv/.installed-${1:-run}-$(cat setup.cfg pyproject.toml requirements.tx
 if [ ! -e "$stamp" ]; then
   echo "Installing dass_jax into $venv (about a minute) ..."
   "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --upgrade pip
-  "$venv/bin/python" -m pip install --quiet --editable "$target"
+  # what pip says is worth reading only when it fails
+  if ! "$venv/bin/python" -m pip install --quiet --editable "$target" >"$venv/install.log" 2>&1; then
+    cat "$venv/install.log" >&2
+    exit 1
+  fi
   touch "$stamp"
 fi
 # shellcheck disable=SC1091
