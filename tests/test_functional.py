@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dass_jax import functional, resnet
-from dass_jax.errors import UserError
 from dass_jax.randomness import fold_in
 from dass_jax.remapping import remap
 from dass_jax.search_space import ResNetSpace, unstack
@@ -73,8 +72,3 @@ def test_noise_is_fixed():
     assert noise.shape == (1, 64, 64, 3)
     assert abs(float(noise.mean())) < 0.05
     assert abs(float(noise.std()) - 1) < 0.05
-
-
-def test_unknown_remapping(students):
-    with pytest.raises(UserError, match="unknown remapping"):
-        functional.student_features(SPACE, TEACHER, students, IDS, IMAGE, KEY, kind="middle")
