@@ -16,8 +16,8 @@ class Archive(Protocol):
     """Files by name; nothing is ever written or unpacked.
 
     Attributes:
-        path: where it lies, for messages.
-        names: sorted paths relative to the archive, with ``/``; a folder's name ends with one.
+      path: where it lies, for messages.
+      names: sorted paths relative to the archive, with ``/``; a folder's name ends with one.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class Archive(Protocol):
         """Returns the content of a file.
 
         Raises:
-            UserError: it cannot be read.
+          UserError: it cannot be read.
         """
         ...
 
@@ -71,7 +71,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Opens a folder or a zip file for reading.
 
     Raises:
-        UserError: the zip file is truncated or is none, or may not be read.
+      UserError: the zip file is truncated or is none, or may not be read.
     """
     if path.is_dir():
         yield FolderArchive(path)

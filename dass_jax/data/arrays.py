@@ -18,13 +18,13 @@ def load_npz(path: Path, image_size: int, classes: Sequence[int] | None) -> Imag
     """Reads ``x_train, y_train, x_test, y_test`` and, if present, ``class_names``.
 
     Args:
-        path: of the file; images are uint8, gray [N, H, W] or [N, H, W, 1] or RGB [N, H, W, 3],
-            labels are integers from 0.
-        image_size: height and width of the result, in pixels.
-        classes: the labels to keep, renumbered in this order; None keeps all.
+      path: of the file; images are uint8, gray [N, H, W] or [N, H, W, 1] or RGB [N, H, W, 3],
+        labels are integers from 0.
+      image_size: height and width of the result, in pixels.
+      classes: the labels to keep, renumbered in this order; None keeps all.
 
     Raises:
-        UserError: a damaged file, a missing or unsuitable array, or classes that do not exist.
+      UserError: a damaged file, a missing or unsuitable array, or classes that do not exist.
     """
     arrays = _read_arrays(path)
     for split in ("train", "test"):

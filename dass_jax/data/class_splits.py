@@ -12,8 +12,8 @@ class ClassSplits:
     """Labels of each task, ascending within a split.
 
     Attributes:
-        train: the splits that train the predictor; they may share classes among themselves.
-        valid: the splits that select it; they share no class with any other split.
+      train: the splits that train the predictor; they may share classes among themselves.
+      valid: the splits that select it; they share no class with any other split.
     """
 
     train: tuple[tuple[int, ...], ...]
@@ -34,14 +34,14 @@ def class_splits(
     drawn from what is left, so that a predictor is selected on classes that it never saw.
 
     Args:
-        num_classes: classes of the whole dataset.
-        num_train_splits: how many different training splits to draw, at least 1.
-        num_valid_splits: how many validation splits to draw, 0 or more.
-        classes_per_split: classes of each task, at least 2.
-        seed: the same seed gives the same splits.
+      num_classes: classes of the whole dataset.
+      num_train_splits: how many different training splits to draw, at least 1.
+      num_valid_splits: how many validation splits to draw, 0 or more.
+      classes_per_split: classes of each task, at least 2.
+      seed: the same seed gives the same splits.
 
     Raises:
-        UserError: a number out of range, or too few classes.
+      UserError: a number out of range, or too few classes.
     """
     if num_train_splits < 1 or num_valid_splits < 0 or classes_per_split < 2:
         raise UserError(

@@ -21,13 +21,13 @@ def decode_files(
     """Decodes the images of some classes, labelled by position in ``class_ids``.
 
     Args:
-        archive: where the files are.
-        files: image names of each class id.
-        class_ids: the classes to decode, in the order of their labels.
-        image_size: height and width of the result, in pixels.
+      archive: where the files are.
+      files: image names of each class id.
+      class_ids: the classes to decode, in the order of their labels.
+      image_size: height and width of the result, in pixels.
 
     Raises:
-        UserError: an image is broken.
+      UserError: an image is broken.
     """
     names = [name for class_id in class_ids for name in files[class_id]]
     counts = [len(files[class_id]) for class_id in class_ids]
@@ -42,13 +42,13 @@ def decode_image(data: bytes, image_size: int, name: str, path: Path) -> UInt8[n
     """Decodes one image file and resizes it, aspect ratio not kept.
 
     Args:
-        data: the bytes of the file.
-        image_size: height and width of the result, in pixels.
-        name: of the file, for the message.
-        path: of the dataset, for the message.
+      data: the bytes of the file.
+      image_size: height and width of the result, in pixels.
+      name: of the file, for the message.
+      path: of the dataset, for the message.
 
     Raises:
-        UserError: pillow cannot decode it.
+      UserError: pillow cannot decode it.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -37,18 +37,18 @@ def generate(
     of their own for each split and class.
 
     Args:
-        family: a key of ``FAMILIES``.
-        num_classes: at least 2.
-        images_per_class_train: training images of each class, at least 1.
-        images_per_class_test: test images of each class, at least 1.
-        image_size: height and width, in pixels, a multiple of 8.
-        seed: another seed gives other classes.
+      family: a key of ``FAMILIES``.
+      num_classes: at least 2.
+      images_per_class_train: training images of each class, at least 1.
+      images_per_class_test: test images of each class, at least 1.
+      image_size: height and width, in pixels, a multiple of 8.
+      seed: another seed gives other classes.
 
     Returns:
-        The dataset, images ordered by class.
+      The dataset, images ordered by class.
 
     Raises:
-        UserError: an unknown family, or a number out of range.
+      UserError: an unknown family, or a number out of range.
     """
     if family not in FAMILIES:
         close = difflib.get_close_matches(family, FAMILIES, n=1)

@@ -19,11 +19,11 @@ class Images:
     The arrays often come from outside, so the class checks them itself, with or without jaxtyping.
 
     Attributes:
-        images: RGB values in 0..255, uint8 [N, H, W, 3].
-        labels: the class of each image, counted from 0, int32 [N].
+      images: RGB values in 0..255, uint8 [N, H, W, 3].
+      labels: the class of each image, counted from 0, int32 [N].
 
     Raises:
-        UserError: a wrong dtype or shape, or lengths that differ.
+      UserError: a wrong dtype or shape, or lengths that differ.
     """
 
     images: np.ndarray
@@ -55,14 +55,14 @@ class ImageDataset:
     """A classification problem: training images, test images and what the classes are called.
 
     Attributes:
-        name: what messages and reports call it.
-        train: the training split; every class has an image in it.
-        test: the test split, of the same image size.
-        class_names: one name per class; labels are positions in it.
+      name: what messages and reports call it.
+      train: the training split; every class has an image in it.
+      test: the test split, of the same image size.
+      class_names: one name per class; labels are positions in it.
 
     Raises:
-        UserError: fewer than two classes, sizes that are not square multiples of 8 or differ
-            between the splits, labels outside the classes, a class without training images.
+      UserError: fewer than two classes, sizes that are not square multiples of 8 or differ
+        between the splits, labels outside the classes, a class without training images.
     """
 
     name: str
@@ -103,11 +103,11 @@ def select_classes(dataset: ImageDataset, classes: Sequence[int]) -> ImageDatase
     """Keeps some classes and renumbers them 0..k-1 in the given order.
 
     Args:
-        dataset: where to choose from.
-        classes: at least two different labels of ``dataset``.
+      dataset: where to choose from.
+      classes: at least two different labels of ``dataset``.
 
     Raises:
-        UserError: a class that does not exist, appears twice, or fewer than two of them.
+      UserError: a class that does not exist, appears twice, or fewer than two of them.
     """
     check_classes(dataset.name, classes, dataset.num_classes)
     return dataclasses.replace(
@@ -122,7 +122,7 @@ def limit_per_class(images: Images, count: int, seed: int) -> Images:
     """Draws at most ``count`` images of each class; the rest keep their order.
 
     Raises:
-        UserError: ``count`` is not positive.
+      UserError: ``count`` is not positive.
     """
     if count < 1:
         raise UserError(f"{count} images per class were asked for; ask for at least 1")
@@ -142,17 +142,17 @@ def split_validation(
     Every image lands in exactly one part, and each part has every class.
 
     Args:
-        images: the split to cut.
-        fraction: share of each class that goes to validation, in (0, 1).
-        images_per_class: images of each class that go to validation, instead of ``fraction``.
-        seed: of ``np.random.default_rng``; the same seed gives the same parts.
+      images: the split to cut.
+      fraction: share of each class that goes to validation, in (0, 1).
+      images_per_class: images of each class that go to validation, instead of ``fraction``.
+      seed: of ``np.random.default_rng``; the same seed gives the same parts.
 
     Returns:
-        ``(train, validation)``, each in the order of ``images``.
+      ``(train, validation)``, each in the order of ``images``.
 
     Raises:
-        UserError: not exactly one of ``fraction`` and ``images_per_class``, a value out of range,
-            or a class with too few images for both parts.
+      UserError: not exactly one of ``fraction`` and ``images_per_class``, a value out of range,
+        or a class with too few images for both parts.
     """
     if (fraction is None) == (images_per_class is None):
         raise UserError("give either fraction or images_per_class of the validation part, not both")
@@ -182,7 +182,7 @@ def seeded_rng(*seeds: int) -> np.random.Generator:
     """A generator for a seed and the ids of what it draws.
 
     Raises:
-        UserError: a seed is negative.
+      UserError: a seed is negative.
     """
     if min(seeds) < 0:
         raise UserError(f"seed {min(seeds)} is negative; give 0 or more")

@@ -19,10 +19,10 @@ class ClassFiles:
     """The image files of a dataset.
 
     Attributes:
-        class_ids: how the archive calls the classes, in the order of their labels.
-        class_names: the same, for people.
-        train: names of the training images of each class id.
-        test: names of the test images of each class id.
+      class_ids: how the archive calls the classes, in the order of their labels.
+      class_names: the same, for people.
+      train: names of the training images of each class id.
+      test: names of the test images of each class id.
     """
 
     class_ids: tuple[str, ...]
@@ -35,7 +35,7 @@ def list_class_files(archive: Archive) -> ClassFiles:
     """Finds the layout of an archive and lists its images.
 
     Raises:
-        UserError: the layout is unknown, a class lacks images in a split, or a split a class.
+      UserError: the layout is unknown, a class lacks images in a split, or a split a class.
     """
     root = _find_root(archive)
     if f"{root}wnids.txt" in archive.names:

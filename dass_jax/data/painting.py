@@ -40,16 +40,16 @@ def place(
     """Coordinates in which an object is the unit object, placed at random in each image.
 
     Args:
-        rng: of the placing.
-        points: canvas coordinates.
-        shift: largest move along each axis.
-        scale: range of the object's size, as its share of the canvas.
-        turn: largest rotation either way, in radians.
-        shear: largest slant either way.
+      rng: of the placing.
+      points: canvas coordinates.
+      shift: largest move along each axis.
+      scale: range of the object's size, as its share of the canvas.
+      turn: largest rotation either way, in radians.
+      shear: largest slant either way.
 
     Returns:
-        x and y relative to the object, and its size in each image, which turns distances in
-        these coordinates back into distances on the canvas.
+      x and y relative to the object, and its size in each image, which turns distances in
+      these coordinates back into distances on the canvas.
     """
     count = len(points[0])
     size = uniform(rng, *scale, count)
@@ -141,7 +141,7 @@ def colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarra
     """Two random colours per image, the first one brighter.
 
     Returns:
-        Foreground and background, float32 [count, 1, 1, 3], values around 0..1.
+      Foreground and background, float32 [count, 1, 1, 3], values around 0..1.
     """
     middle = rng.uniform(0.35, 0.65, (count, 1, 1, 1))
     contrast = rng.uniform(0.25, 0.6, (count, 1, 1, 1))

@@ -41,21 +41,21 @@ def load(
     """Loads a dataset into memory.
 
     Args:
-        source: ``digits``; ``generated:FAMILY``; or the path of an image folder, a zip file of
-            one, the Tiny-ImageNet archive (its ``val`` becomes the test split), or an ``.npz``
-            file. A relative path that does not exist is looked for in the folder that the
-            environment variable DASS_DATA_DIR names.
-        image_size: height and width that images are resized to, in pixels, a multiple of 8.
-        classes: labels to keep, renumbered in this order; only their images are decoded.
-        num_classes: classes to generate, for generated sources only; 10 by default.
-        seed: of the generated images, and of the split of ``digits``.
+      source: ``digits``; ``generated:FAMILY``; or the path of an image folder, a zip file of
+        one, the Tiny-ImageNet archive (its ``val`` becomes the test split), or an ``.npz``
+        file. A relative path that does not exist is looked for in the folder that the
+        environment variable DASS_DATA_DIR names.
+      image_size: height and width that images are resized to, in pixels, a multiple of 8.
+      classes: labels to keep, renumbered in this order; only their images are decoded.
+      num_classes: classes to generate, for generated sources only; 10 by default.
+      seed: of the generated images, and of the split of ``digits``.
 
     Returns:
-        The dataset, images ordered by class.
+      The dataset, images ordered by class.
 
     Raises:
-        UserError: an unknown source, a file that is damaged or arranged otherwise, or classes
-            that do not exist.
+      UserError: an unknown source, a file that is damaged or arranged otherwise, or classes
+        that do not exist.
     """
     check_image_size(source, image_size)
     if source.startswith(GENERATED_PREFIX):
