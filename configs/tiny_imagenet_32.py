@@ -13,7 +13,7 @@ from dass_jax.experiment import default_config
 
 
 def get_config():
-    """Three splits train the predictor, one selects it; splits have 10 classes."""
+    """Four splits train the predictor, one selects it; splits have 10 classes."""
     config = default_config()
     config.image_size = 32
     config.space.stage_widths = (16, 32, 64, 128)
@@ -31,14 +31,14 @@ def get_config():
     config.search.max_flops_share = 0.5
     config.search.random_students = 6
 
-    splits = class_splits(200, num_train_splits=3, num_valid_splits=1, classes_per_split=10, seed=0)
+    splits = class_splits(200, num_train_splits=4, num_valid_splits=1, classes_per_split=10, seed=0)
     for role, members in (("meta_train", splits.train), ("meta_valid", splits.valid)):
         for index, classes in enumerate(members):
             config.tasks[f"tiny_{role.removeprefix('meta_')}{index}"] = {
                 "role": role,
                 "source": "tiny-imagenet-200.zip",
                 "classes": classes,
-                "train_per_class": 100,
+                "train_per_class": 150,
                 "valid_per_class": 40,
             }
     config.tasks.dtd = {"role": "meta_test", "source": "dtd10.zip", "valid_per_class": 20}
