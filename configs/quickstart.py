@@ -44,6 +44,7 @@ def get_config():
     config.tasks.digits = {
         "role": "meta_test",
         "source": "digits",
+        "test_fraction": 0.5,
         "train_per_class": 40,
         "valid_per_class": 30,
     }

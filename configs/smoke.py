@@ -45,6 +45,7 @@ def get_config():
     config.tasks.digits = {
         "role": "meta_test",
         "source": "digits",
+        "test_fraction": 0.5,
         "classes": (0, 1, 2),
         "train_per_class": 12,
         "valid_per_class": 5,

@@ -9,6 +9,7 @@ Hardware: 2 CPU cores, about 30 minutes by the measured throughput. Expected res
 """
 
 from dass_jax.data.class_splits import class_splits
+from dass_jax.data.split_manifest import split_tasks
 from dass_jax.experiment import default_config
 
 
@@ -32,14 +33,8 @@ def get_config():
     config.search.random_students = 6
 
     splits = class_splits(200, num_train_splits=4, num_valid_splits=1, classes_per_split=10, seed=0)
-    for role, members in (("meta_train", splits.train), ("meta_valid", splits.valid)):
-        for index, classes in enumerate(members):
-            config.tasks[f"tiny_{role.removeprefix('meta_')}{index}"] = {
-                "role": role,
-                "source": "tiny-imagenet-200.zip",
-                "classes": classes,
-                "train_per_class": 150,
-                "valid_per_class": 40,
-            }
+    sizes = {"train_per_class": 150, "valid_per_class": 40}
+    for name, task in split_tasks("tiny-imagenet-200.zip", splits, **sizes).items():
+        config.tasks[f"tiny_{name}"] = task
     config.tasks.dtd = {"role": "meta_test", "source": "dtd10.zip", "valid_per_class": 20}
     return config

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from dass_jax.experiment import Experiment
     from dass_jax.workdir import Workdir
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File under configs/; set its fields with --config.a.b=value."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all results of this experiment.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 _INTERRUPTED = 130
+
+
+def _program() -> str:
+    return pathlib.Path(sys.argv[0]).name
 
 
 def _fail(program: str, message: object) -> NoReturn:
@@ -44,37 +44,13 @@ def _explain(error: Exception) -> str:
     return f"--config: {f'there is no field {field[1]!r}' if field else lines[-1]}"
 
 
-def _print_help(program: str, description: str) -> None:
+def _print_help(program: str, description: str, usage: str) -> None:
     own = flags.FLAGS.flags_by_module_dict()
     listed = [flag for name in (sys.argv[0], "dass_jax.cli") for flag in own.get(name, [])]
-    print(
-        f"{description}\n\nusage: {program} --config=configs/NAME.py --workdir=DIR [--flag=value]\n"
-    )
+    print(f"{description}\n\nusage: {program} {usage} [--flag=value]\n")
     for flag in listed:
-        print(f"  --{flag.name:<14}{flag.help}")
+        print(f"  --{flag.name:<22}{flag.help}")
     print("\nA stopped command goes on where it was when it is run again.")
-
-
-def _parse(program: str, description: str) -> "tuple[Experiment, Workdir]":
-    """Parses the command line and checks the configuration."""
-    try:
-        rest = flags.FLAGS(sys.argv)
-        if _CONFIG.value is not None:
-            _CONFIG.value.lock()  # a file that could not be read fails when it is first used
-    except Exception as error:
-        # a configuration file is a program: it and its overrides fail in any way
-        if "--debug" in sys.argv:
-            raise
-        _fail(program, _explain(error))
-    if len(rest) > 1:
-        _fail(program, f"unexpected argument {rest[1]!r}: see {program} --help")
-    for flag in (_CONFIG, _WORKDIR):
-        if not flag.value:
-            _fail(program, f"--{flag.name} is missing: see {program} --help")
-    from dass_jax import experiment
-    from dass_jax.workdir import Workdir
-
-    return experiment.from_config(_CONFIG.value), Workdir(pathlib.Path(_WORKDIR.value))
 
 
 def _set_up_jax() -> None:
@@ -91,20 +67,65 @@ def _set_up_jax() -> None:
 
 
 def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None:
-    """Runs a command: parses flags, calls ``main``, turns expected errors into one line.
+    """Runs a command on an experiment: parses its flags, calls ``main``.
 
     Args:
       main: What the command does.
       description: Its help text.
     """
-    program = pathlib.Path(sys.argv[0]).name
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "File under configs/; set its fields with --config.a.b=value."
+    )
+    workdir_flag = flags.DEFINE_string("workdir", None, "Folder of all results of this experiment.")
+
+    def check_config() -> None:
+        if config_flag.value is not None:
+            config_flag.value.lock()  # a file that cannot be read fails when it is first used
+
+    def call(arguments: list[str]) -> None:
+        if arguments:
+            raise UserError(f"unexpected argument {arguments[0]!r}: see {_program()} --help")
+        for flag in (config_flag, workdir_flag):
+            if not flag.value:
+                raise UserError(f"--{flag.name} is missing: see {_program()} --help")
+        from dass_jax import experiment
+        from dass_jax.workdir import Workdir
+
+        settings = experiment.from_config(config_flag.value)
+        _set_up_jax()
+        main(settings, Workdir(pathlib.Path(str(workdir_flag.value))))
+
+    run_plain(call, description, "--config=configs/NAME.py --workdir=DIR", check_config)
+
+
+def run_plain(
+    main: Callable[[list[str]], None],
+    description: str,
+    usage: str,
+    check_flags: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs a command: parses flags, calls ``main``, turns expected errors into one line.
+
+    Args:
+      main: What the command does with the arguments that are no flags.
+      description: Its help text.
+      usage: Its arguments, for the help.
+      check_flags: Called after parsing; may fail in any way that a mistake of the user causes.
+    """
+    program = _program()
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
-        _print_help(program, description)
+        _print_help(program, description, usage)
         return
     try:
-        experiment, workdir = _parse(program, description)
-        _set_up_jax()
-        main(experiment, workdir)
+        arguments = flags.FLAGS(sys.argv)[1:]
+        check_flags()
+    except Exception as error:
+        # a configuration file is a program: it and its overrides fail in any way
+        if "--debug" in sys.argv:
+            raise
+        _fail(program, _explain(error))
+    try:
+        main(arguments)
     except (UserError, OSError) as error:
         if "--debug" in sys.argv:
             raise

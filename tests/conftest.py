@@ -2,6 +2,18 @@
 
 import os
 
+import pytest
+
 # before JAX is imported anywhere: the networks here are tiny, unoptimised code is fast enough
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory):
+    """Nothing of the user's own caches is read or written."""
+    folder = tmp_path_factory.mktemp("folders")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASS_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
+        yield

@@ -9,12 +9,14 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+EXPERIMENT = ("--config", "--workdir")
 FLAGS = {
-    "build_database": (),
-    "distill": ("--task", "--architecture"),
-    "meta_train": (),
-    "search": ("--task",),
-    "train_teacher": ("--task",),
+    "build_database": EXPERIMENT,
+    "distill": (*EXPERIMENT, "--task", "--architecture"),
+    "meta_train": EXPERIMENT,
+    "prepare_data": ("--image_size", "--file", "--output"),
+    "search": (*EXPERIMENT, "--task"),
+    "train_teacher": (*EXPERIMENT, "--task"),
 }
 SMOKE = "--config=configs/smoke.py"
 # flags are checked before JAX is needed, and a configuration without it is read in no time
@@ -60,9 +62,9 @@ def test_help_answers_at_once(name):
         answer = command(name, "--help")
         seconds.append(seconds_of_children() - begin)
     assert (answer.returncode, answer.stderr) == (0, "")
-    for flag in ("--config", "--workdir", "--debug", *FLAGS[name]):
+    for flag in ("--debug", *FLAGS[name]):
         assert f"  {flag} " in answer.stdout
-    assert f"usage: {name}.py --config=" in answer.stdout
+    assert f"usage: {name}.py " in answer.stdout
     # the module's own description comes first
     source = (ROOT / "bin" / f"{name}.py").read_text()
     assert f'"""{answer.stdout.splitlines()[0]}' in source
@@ -78,7 +80,8 @@ def test_help_does_without_jax(name):
 
 
 def assert_one_line(name, arguments, message, workdir):
-    answer = command(name, *arguments, f"--workdir={workdir}")
+    where = [f"--workdir={workdir}"] if "--workdir" in FLAGS[name] else []
+    answer = command(name, *arguments, *where)
     assert answer.stderr.startswith(f"{name}.py: error: "), answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert "Traceback" not in answer.stderr
@@ -103,6 +106,19 @@ def test_a_wrong_flag_is_one_line(tmp_path, name, arguments, message):
     path.write_text(LIGHT)
     assert_one_line(name, [f"--config={path}", *arguments], message, tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepair", "dtd"], "cannot prepair dtd: see prepare_data.py --help"),
+        (["prepare"], "cannot prepare: see prepare_data.py --help"),
+        (["prepare", "--image_size=big", "dtd"], "flag --image_size=big: "),
+        (["show", "cub200_2012"], "did you mean 'cub200_2011'?"),
+    ],
+)
+def test_a_mistake_with_datasets_is_one_line(tmp_path, arguments, message):
+    assert_one_line("prepare_data", arguments, message, tmp_path)
 
 
 @pytest.mark.parametrize(

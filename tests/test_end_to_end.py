@@ -15,6 +15,7 @@ from PIL import Image
 
 from dass_jax import checkpoints, cost, resnet
 from dass_jax import database as db
+from dass_jax.console import console
 from dass_jax.data.augmentation import normalize
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
@@ -22,7 +23,6 @@ from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.build_database import build_database
-from dass_jax.workflow.console import console
 from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.meta_train import load_predictor, run_meta_training
 from dass_jax.workflow.search import predict_students, run_search

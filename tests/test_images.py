@@ -3,13 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dass_jax.data.images import (
-    ImageDataset,
-    Images,
-    limit_per_class,
-    select_classes,
-    split_validation,
-)
+from dass_jax.data.images import Collection, Images, select_classes
+from dass_jax.data.splitting import limit_per_class, split_per_class
 from dass_jax.errors import UserError
 
 
@@ -25,13 +20,8 @@ def positions(images):
     return images.images[:, 0, 0, 0].tolist()
 
 
-def dataset(train=(0, 0, 1, 1, 2, 2), test=(0, 1, 2), names=("a", "b", "c"), size=8):
-    return ImageDataset("toy", numbered(train, size), numbered(test, size), names)
-
-
-def test_dataset_tells_its_size():
-    toy = dataset(size=16)
-    assert (toy.num_classes, toy.image_size, len(toy.train)) == (3, 16, 6)
+def collection(train=(0, 0, 1, 1, 2, 2), test=(0, 1, 2), names=("a", "b", "c")):
+    return Collection("toy", names, {"train": numbered(train), "test": numbered(test)})
 
 
 @pytest.mark.parametrize(
@@ -42,21 +32,20 @@ def test_dataset_tells_its_size():
         ({"test": []}, "'toy' has no test image"),
         ({"train": [0, 1, 3]}, "'toy': train labels run from 0 to 3"),
         ({"test": [-1, 0]}, "'toy': test labels run from -1 to 0"),
-        ({"train": [0, 2]}, "'toy': class 'b' has no training image"),
-        ({"size": 28}, r"'toy': image size 28 is not a multiple of 8; choose 32"),
+        ({"train": [0, 2]}, "'toy': class 'b' has no image in train"),
     ],
 )
-def test_bad_dataset_is_refused_by_name(arguments, message):
+def test_bad_collection_is_refused_by_name(arguments, message):
     with pytest.raises(UserError, match=message):
-        dataset(**arguments)
+        collection(**arguments)
 
 
-def test_oblong_images_and_different_sizes_are_refused():
-    oblong = Images(np.zeros((2, 8, 16, 3), np.uint8), np.array([0, 1], np.int32))
-    with pytest.raises(UserError, match="'toy': train images are 8x16"):
-        ImageDataset("toy", oblong, oblong, ("a", "b"))
-    with pytest.raises(UserError, match=r"'toy': training images are 8 pixels wide .* 16"):
-        ImageDataset("toy", numbered([0, 1]), numbered([0, 1], size=16), ("a", "b"))
+def test_other_parts_and_different_sizes_are_refused():
+    small, large = numbered([0, 1]), numbered([0, 1], size=16)
+    with pytest.raises(UserError, match="'toy' has the parts train; give train and test, or all"):
+        Collection("toy", ("a", "b"), {"train": small})
+    with pytest.raises(UserError, match="'toy': images are 8 and 16 pixels wide"):
+        Collection("toy", ("a", "b"), {"train": small, "test": large})
 
 
 @pytest.mark.parametrize(
@@ -64,6 +53,7 @@ def test_oblong_images_and_different_sizes_are_refused():
     [
         (np.zeros((2, 8, 8, 3)), np.zeros(2, np.int32), "images are float64"),
         (np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int32), r"shape \[2, 8, 8\]"),
+        (np.zeros((2, 8, 16, 3), np.uint8), np.zeros(2, np.int32), "images are 8x16"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2), "labels are float64"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.zeros(3, np.int32), r"shape \[3\]"),
     ],
@@ -74,11 +64,11 @@ def test_wrong_arrays_are_refused(images, labels, message):
 
 
 def test_select_classes_renumbers_in_the_given_order():
-    chosen = select_classes(dataset(), (2, 0))
+    chosen = select_classes(collection(), (2, 0))
     assert chosen.class_names == ("c", "a")
-    assert chosen.train.labels.tolist() == [1, 1, 0, 0]
-    assert positions(chosen.train) == [0, 1, 4, 5]
-    assert chosen.test.labels.tolist() == [1, 0]
+    assert chosen.parts["train"].labels.tolist() == [1, 1, 0, 0]
+    assert positions(chosen.parts["train"]) == [0, 1, 4, 5]
+    assert chosen.parts["test"].labels.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +81,7 @@ def test_select_classes_renumbers_in_the_given_order():
 )
 def test_bad_selection_is_refused(classes, message):
     with pytest.raises(UserError, match=message):
-        select_classes(dataset(), classes)
+        select_classes(collection(), classes)
 
 
 def test_limit_per_class_keeps_small_classes_whole():
@@ -112,36 +102,35 @@ def test_limit_per_class_keeps_small_classes_whole():
 )
 def test_validation_part_is_a_stratified_partition(labels, fraction, seed):
     images = numbered(labels)
-    train, validation = split_validation(images, fraction=fraction, seed=seed)
+    train, validation = split_per_class(images, fraction, seed=seed)
     assert sorted(positions(train) + positions(validation)) == list(range(len(labels)))
     assert set(train.labels) == set(validation.labels) == set(labels)
     for label in set(labels):
         available, drawn = labels.count(label), int((validation.labels == label).sum())
         assert abs(drawn - fraction * available) <= 1
-    again = split_validation(images, fraction=fraction, seed=seed)
+    again = split_per_class(images, fraction, seed=seed)
     assert positions(again[1]) == positions(validation)
 
 
 def test_validation_part_by_count():
-    train, validation = split_validation(numbered([0, 1] * 10), images_per_class=3, seed=0)
+    train, validation = split_per_class(numbered([0, 1] * 10), 3, seed=0)
     assert np.bincount(validation.labels).tolist() == [3, 3]
     assert np.bincount(train.labels).tolist() == [7, 7]
-    other = split_validation(numbered([0, 1] * 10), images_per_class=3, seed=1)[1]
+    other = split_per_class(numbered([0, 1] * 10), 3, seed=1)[1]
     assert positions(other) != positions(validation)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("size", "seed", "message"),
     [
-        ({}, "either fraction or images_per_class"),
-        ({"fraction": 0.5, "images_per_class": 1}, "either fraction or images_per_class"),
-        ({"fraction": 1.0}, "fraction is 1.0; give one between 0 and 1"),
-        ({"images_per_class": 0}, "0 validation images per class"),
-        ({"images_per_class": 2}, r"class 0 has 2 image\(s\), too few"),
-        ({"fraction": 0.5}, r"class 1 has 1 image\(s\), too few"),
-        ({"fraction": 0.5, "seed": -1}, "seed -1 is negative"),
+        (1.0, 0, "share 1.0 of each class .* between 0 and 1"),
+        (0.0, 0, "share 0.0 of each class"),
+        (0, 0, "0 images of each class"),
+        (2, 0, r"class 0 has 2 image\(s\), too few"),
+        (0.5, 0, r"class 1 has 1 image\(s\), too few"),
+        (0.5, -1, "seed -1 is negative"),
     ],
 )
-def test_impossible_validation_part_is_refused(arguments, message):
+def test_impossible_part_is_refused(size, seed, message):
     with pytest.raises(UserError, match=message):
-        split_validation(numbered([0, 0, 1]), **{"seed": 0, **arguments})
+        split_per_class(numbered([0, 0, 1]), size, seed=seed)

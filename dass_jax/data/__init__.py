@@ -5,6 +5,6 @@
 
 from dass_jax.data.class_splits import ClassSplits, class_splits
 from dass_jax.data.images import ImageDataset, Images
-from dass_jax.data.sources import load
+from dass_jax.data.sources import load, resolve
 
-__all__ = ["ClassSplits", "ImageDataset", "Images", "class_splits", "load"]
+__all__ = ["ClassSplits", "ImageDataset", "Images", "class_splits", "load", "resolve"]

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from dass_jax.data.images import seeded_rng
+from dass_jax.data.splitting import seeded_rng
 from dass_jax.errors import UserError
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import numpy as np
 
 from dass_jax.data import families
-from dass_jax.data.images import ImageDataset, Images, check_image_size, seeded_rng
+from dass_jax.data.images import Collection, Images
+from dass_jax.data.splitting import seeded_rng
 from dass_jax.errors import UserError
 
+GENERATED_PREFIX = "generated:"
 FAMILIES: dict[str, Callable[[np.random.Generator, int], list[families.GeneratedClass]]] = {
     "strokes": families.strokes,
     "gratings": families.gratings,
@@ -30,7 +32,7 @@ def generate(
     images_per_class_test: int,
     image_size: int,
     seed: int,
-) -> ImageDataset:
+) -> Collection:
     """Generates a dataset.
 
     The classes depend on the family, their number and the seed only; images come from streams
@@ -41,7 +43,7 @@ def generate(
       num_classes: at least 2.
       images_per_class_train: training images of each class, at least 1.
       images_per_class_test: test images of each class, at least 1.
-      image_size: height and width, in pixels, a multiple of 8.
+      image_size: height and width, in pixels.
       seed: another seed gives other classes.
 
     Returns:
@@ -54,8 +56,6 @@ def generate(
         close = difflib.get_close_matches(family, FAMILIES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(FAMILIES)}"
         raise UserError(f"no family {family!r} of generated images; {hint}")
-    name = f"generated:{family}"
-    check_image_size(name, image_size)
     if num_classes < 2 or min(images_per_class_train, images_per_class_test) < 1:
         raise UserError(
             f"cannot generate {num_classes} classes with {images_per_class_train} training and "
@@ -69,7 +69,8 @@ def generate(
             split_streams, (images_per_class_train, images_per_class_test), strict=True
         )
     )
-    return ImageDataset(name, train, test, tuple(drawn.name for drawn in classes))
+    names = tuple(drawn.name for drawn in classes)
+    return Collection(f"{GENERATED_PREFIX}{family}", names, {"train": train, "test": test})
 
 
 def _paint(

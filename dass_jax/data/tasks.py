@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Literal, get_args
 
-from dass_jax.data.images import ImageDataset, Images, limit_per_class, split_validation
+from dass_jax.data.images import ImageDataset, Images
 from dass_jax.data.sources import load
+from dass_jax.data.splitting import limit_per_class
 from dass_jax.errors import UserError
 
 Role = Literal["meta_train", "meta_valid", "meta_test"]
@@ -25,6 +26,8 @@ class TaskSpec:
       train_per_class: Training images of each class, at most; all of them if None.
       valid_per_class: Validation images of each class, cut from the training images.
       test_per_class: Test images of each class, at most; all of them if None.
+      test_fraction: Share of each class that becomes the test split, for sources that have none of
+        their own only.
       teacher_learning_rate: This task's own instead of the experiment's, if given; the paper takes
         0.01 rather than 0.05 on its small unseen datasets.
     """
@@ -38,6 +41,7 @@ class TaskSpec:
     train_per_class: int | None = None
     valid_per_class: int = 10
     test_per_class: int | None = None
+    test_fraction: float | None = None
     teacher_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
@@ -52,35 +56,11 @@ class TaskSpec:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskData:
-    """The images of one task.
-
-    Attributes:
-      spec: Where they come from.
-      train: Training images.
-      valid: What accuracies are measured on while choosing.
-      test: What only final reports look at.
-      class_names: One name per class.
-    """
-
-    spec: TaskSpec
-    train: Images
-    valid: Images
-    test: Images
-    class_names: tuple[str, ...]
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.class_names)
-
-
 def _limit(images: Images, count: int | None, seed: int) -> Images:
     return images if count is None else limit_per_class(images, count, seed)
 
 
-def load_task(spec: TaskSpec, image_size: int) -> TaskData:
+def load_task(spec: TaskSpec, image_size: int) -> ImageDataset:
     """Reads a task's images.
 
     Args:
@@ -93,20 +73,17 @@ def load_task(spec: TaskSpec, image_size: int) -> TaskData:
     Raises:
       UserError: If the source cannot be read or has too few images.
     """
-    dataset: ImageDataset = load(
+    dataset = load(
         spec.source,
         image_size=image_size,
         classes=spec.classes or None,
         num_classes=spec.num_classes,
+        valid_per_class=spec.valid_per_class,
+        test_fraction=spec.test_fraction,
         seed=spec.seed,
     )
-    train, valid = split_validation(
-        dataset.train, images_per_class=spec.valid_per_class, seed=spec.seed
-    )
-    return TaskData(
-        spec=spec,
-        train=_limit(train, spec.train_per_class, spec.seed),
-        valid=valid,
+    return dataclasses.replace(
+        dataset,
+        train=_limit(dataset.train, spec.train_per_class, spec.seed),
         test=_limit(dataset.test, spec.test_per_class, spec.seed),
-        class_names=dataset.class_names,
     )

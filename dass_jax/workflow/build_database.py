@@ -10,6 +10,7 @@ import numpy as np
 
 from dass_jax import cost, resnet, training
 from dass_jax import database as db
+from dass_jax.console import console, duration, percent, print_table, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.experiment import Experiment
@@ -19,7 +20,6 @@ from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.console import console, duration, percent, print_table, progress_bar
 from dass_jax.workflow.recipes import student_recipe
 
 

@@ -10,15 +10,7 @@ import jax
 import numpy as np
 
 from dass_jax import checkpoints, cost, resnet, training
-from dass_jax.data.tasks import TaskSpec
-from dass_jax.distillation import Assignment, PopulationResult, distil_population
-from dass_jax.errors import UserError
-from dass_jax.experiment import Experiment
-from dass_jax.recipe import digest, require_equal
-from dass_jax.search_space import Architecture, stack
-from dass_jax.workdir import Workdir, read_json, write_json
-from dass_jax.workflow import prepare
-from dass_jax.workflow.console import (
+from dass_jax.console import (
     console,
     count,
     duration,
@@ -27,6 +19,14 @@ from dass_jax.workflow.console import (
     progress_bar,
     with_deviation,
 )
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import Assignment, PopulationResult, distil_population
+from dass_jax.errors import UserError
+from dass_jax.experiment import Experiment
+from dass_jax.recipe import digest, require_equal
+from dass_jax.search_space import Architecture, stack
+from dass_jax.workdir import Workdir, read_json, write_json
+from dass_jax.workflow import prepare
 from dass_jax.workflow.recipes import student_recipe
 
 Result = dict[str, Any]

@@ -11,6 +11,7 @@ import numpy as np
 from dass_jax import checkpoints
 from dass_jax import database as db
 from dass_jax.baselines import num_params
+from dass_jax.console import console, duration, print_table, progress_bar
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.meta_learning import init_meta_state
@@ -20,7 +21,6 @@ from dass_jax.metrics import correlate
 from dass_jax.predictor.model import AccuracyPredictor
 from dass_jax.recipe import Recipe, digest, require_equal
 from dass_jax.workdir import Workdir, write_json
-from dass_jax.workflow.console import console, duration, print_table, progress_bar
 from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
 from dass_jax.workflow.task_arrays import complete_records, labelled_task, stack_tasks
 

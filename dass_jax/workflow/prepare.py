@@ -9,6 +9,7 @@ import numpy as np
 
 from dass_jax import checkpoints, cost, evaluation, logit_cache, training
 from dass_jax import teacher as teacher_lib
+from dass_jax.console import console, count, duration, percent, print_table, progress_bar
 from dass_jax.data.images import Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import Assignment, DistillConfig, views_needed
@@ -20,7 +21,6 @@ from dass_jax.recipe import require_equal
 from dass_jax.search_space import stack
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
-from dass_jax.workflow.console import console, count, duration, percent, print_table, progress_bar
 from dass_jax.workflow.recipes import teacher_recipe
 
 

@@ -10,6 +10,14 @@ import dass_jax
 from dass_jax import cost
 from dass_jax import database as db
 from dass_jax.baselines import BASELINES
+from dass_jax.console import (
+    console,
+    count,
+    duration,
+    percent,
+    print_table,
+    with_deviation,
+)
 from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment
@@ -23,14 +31,6 @@ from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, report
-from dass_jax.workflow.console import (
-    console,
-    count,
-    duration,
-    percent,
-    print_table,
-    with_deviation,
-)
 from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
 from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe

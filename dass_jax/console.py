@@ -3,6 +3,7 @@
 import contextlib
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -18,6 +19,8 @@ from rich.table import Table
 
 # a file or a pipe has no width of its own, and tables need more than the default of 80
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+LOG_EVERY_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -43,18 +46,27 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
+        said = time.monotonic()
 
         def advance(note: str = "", units: int = 1) -> None:
+            nonlocal said
             progress.update(task, advance=units, note=note)
+            # a log file shows no bar, so it gets a line now and then
+            if not console.is_terminal and time.monotonic() - said > LOG_EVERY_SECONDS:
+                said = time.monotonic()
+                completed = f"{progress.tasks[0].completed:.0f}/{total}"
+                console.print(f"{description}: {completed} {note}".rstrip())
 
         yield advance
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table; the first column is left-aligned, the others right."""
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, text_columns: int = 1
+) -> None:
+    """Prints a table; the first ``text_columns`` are left-aligned, the others right."""
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
+        table.add_column(name, justify="left" if index < text_columns else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(str, row))
     console.print(table)

@@ -1,0 +1,57 @@
+"""DTD, describable textures: 47 classes, ten numbered splits."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from etils import epath
+
+from dass_jax.data.archives import Archive
+from dass_jax.data.builders.release import RawSplits, Release, open_image_archives
+from dass_jax.data.downloads import RemoteFile
+from dass_jax.data.layouts import (
+    DTD_MARKER,
+    ClassFiles,
+    find_root,
+    list_class_files,
+    list_dtd,
+)
+
+_FOLDS = range(1, 11)
+
+
+def _list_fold(archive: Archive, config: str) -> ClassFiles:
+    root = find_root(archive, DTD_MARKER)
+    if root is not None:
+        return list_dtd(archive, root, fold=int(config.removeprefix("split")))
+    # Textures that somebody has arranged otherwise, with one split of their own.
+    return list_class_files(archive)
+
+
+@contextmanager
+def _open(paths: Sequence[epath.Path], config: str) -> Iterator[RawSplits]:
+    with open_image_archives(paths, config, _list_fold) as content:
+        yield content
+
+
+RELEASE = Release(
+    name="dtd",
+    version="1.0.0",
+    description="47 classes of textures, 80 training and 40 test images each, in ten splits.",
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+    citation=(
+        "@inproceedings{cimpoi2014describing, title={Describing Textures in the Wild}, "
+        "author={Cimpoi, Mircea and Maji, Subhransu and Kokkinos, Iasonas and Mohamed, Sammy and "
+        "Vedaldi, Andrea}, booktitle={CVPR}, year={2014}}"
+    ),
+    files=(
+        (
+            RemoteFile(
+                "dtd-r1.0.1.tar.gz",
+                "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+                md5="fff73e5086ae6bdbea199a49dfb8a4c1",
+            ),
+        ),
+    ),
+    open=_open,
+    configs=tuple(f"split{fold}" for fold in _FOLDS),
+)
