@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from dass_jax.errors import UserError
+from dass_jax.recipe import Recipe, require_equal
 
 
 def _manager(folder: pathlib.Path, *, create: bool) -> ocp.CheckpointManager:
@@ -116,6 +117,25 @@ def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
         ).metadata
 
 
+def require_recipe(
+    folder: pathlib.Path, what: str, recipe: Recipe, field: str = "recipe"
+) -> dict[str, Any]:
+    """The description of the newest save, if it was made from this recipe.
+
+    Args:
+      folder: Where saves of this thing lie.
+      what: The thing, for messages.
+      recipe: What it must have been made from.
+      field: The entry of the description that holds its recipe.
+
+    Raises:
+      UserError: If there is none, it is damaged, or it was made with other settings.
+    """
+    metadata = read_metadata(folder)
+    require_equal(f"{what} in {folder}", metadata.get(field), recipe)
+    return metadata
+
+
 def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
     """Reads the newest save into the shape of a template.
 
@@ -137,7 +157,7 @@ def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
     target = jax.tree.map(_abstract, template)
     with _damage_named(folder), _manager(folder, create=False) as manager:
         saved = manager.item_metadata(step)["arrays"]
-        _require_equal(folder, saved, target)
+        _require_same_tree(folder, saved, target)
         args = ocp.args.Composite(
             arrays=ocp.args.StandardRestore(target), metadata=ocp.args.JsonRestore()
         )
@@ -151,7 +171,7 @@ def _describe(tree: Any) -> dict[str, tuple]:
     return {name: (tuple(leaf.shape), np.dtype(leaf.dtype)) for name, leaf in names.items()}
 
 
-def _require_equal(folder: pathlib.Path, saved: Any, target: Any) -> None:
+def _require_same_tree(folder: pathlib.Path, saved: Any, target: Any) -> None:
     """Orbax restores a partial tree without complaint, so compare before."""
     found, expected = _describe(getattr(saved, "tree", saved)), _describe(target)
     for name in sorted(found.keys() | expected.keys()):

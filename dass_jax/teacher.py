@@ -18,7 +18,7 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
-from dass_jax.recipe import Recipe, require_equal
+from dass_jax.recipe import Recipe
 from dass_jax.search_space import ResNetSpace, stack
 from dass_jax.training import SGDConfig, TrainState
 
@@ -89,14 +89,10 @@ def _restore_progress(
     """Where a stopped run was, its curve and its seconds; or the beginning."""
     if folder is None or not checkpoints.exists(folder):
         return fresh, [], 0.0
-    require_equal(f"the unfinished teacher in {folder}", _saved_recipe(folder), recipe)
+    checkpoints.require_recipe(folder, "the unfinished teacher", recipe)
     progress, saved = checkpoints.restore(folder, fresh)
     curve = [(epoch, accuracy) for epoch, accuracy in saved["curve"]]
     return jax.tree.map(jnp.asarray, progress), curve, saved["seconds"]
-
-
-def _saved_recipe(folder: pathlib.Path) -> Any:
-    return checkpoints.read_metadata(folder).get("recipe")
 
 
 def train_teacher(

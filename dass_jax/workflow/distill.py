@@ -23,7 +23,7 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.recipe import digest, require_equal
+from dass_jax.recipe import digest
 from dass_jax.search_space import Architecture, stack
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
@@ -102,10 +102,8 @@ def _kept(experiment: Experiment, spec: TaskSpec, path: pathlib.Path) -> Result:
     Raises:
       UserError: If it was made with other settings.
     """
-    metadata = checkpoints.read_metadata(path)
     recipe = student_recipe(experiment, spec, experiment.final)
-    require_equal(f"the student in {path}", metadata.get("recipe"), recipe)
-    return metadata
+    return checkpoints.require_recipe(path, "the student", recipe)
 
 
 def _distil(

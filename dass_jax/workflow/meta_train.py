@@ -19,7 +19,7 @@ from dass_jax.meta_tasks import TaskBatch
 from dass_jax.meta_training import MetaProgress, MetaResult, init_progress, meta_train
 from dass_jax.metrics import correlate
 from dass_jax.predictor.model import AccuracyPredictor
-from dass_jax.recipe import Recipe, digest, require_equal
+from dass_jax.recipe import Recipe, digest
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
 from dass_jax.workflow.task_arrays import complete_records, labelled_task, stack_tasks
@@ -60,8 +60,7 @@ def run_meta_training(experiment: Experiment, workdir: Workdir) -> None:
     folder = workdir.predictor
     recipe = _recipe(experiment, workdir)
     if checkpoints.exists(folder / "checkpoint"):
-        metadata = checkpoints.read_metadata(folder / "checkpoint")
-        require_equal(f"the predictor in {folder}", metadata.get("recipe"), recipe)
+        metadata = checkpoints.require_recipe(folder / "checkpoint", "the predictor", recipe)
         console.print(f"predictor: done before, in {folder}")
     else:
         metadata = _train(experiment, workdir, recipe)
@@ -117,8 +116,7 @@ def _read_progress(
     folder = workdir.predictor / "progress"
     if not checkpoints.exists(folder):
         return fresh, [], 0.0
-    saved = checkpoints.read_metadata(folder).get("recipe")
-    require_equal(f"the unfinished predictor in {folder}", saved, recipe)
+    checkpoints.require_recipe(folder, "the unfinished predictor", recipe)
     progress, metadata = checkpoints.restore(folder, fresh)
     return jax.tree.map(jnp.asarray, progress), metadata["history"], metadata["seconds"]
 
@@ -171,9 +169,8 @@ def load_predictor(folder: Any, experiment: Experiment) -> TrainedPredictor:
         raise UserError(f"no predictor in {path}: run bin/meta_train.py")
     module = AccuracyPredictor(experiment.predictor)
     template = jax.eval_shape(lambda: _template(experiment, module))
-    metadata = checkpoints.read_metadata(path)
-    what = f"the predictor in {path}"
-    require_equal(what, metadata.get("interface"), predictor_interface(experiment))
+    interface = predictor_interface(experiment)
+    metadata = checkpoints.require_recipe(path, "the predictor", interface, "interface")
     arrays, _ = checkpoints.restore(path, template)
     return TrainedPredictor(module, arrays["params"], arrays["inner_lr"], metadata["recipe"])
 

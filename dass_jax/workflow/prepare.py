@@ -17,7 +17,6 @@ from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.randomness import Stream, task_key
-from dass_jax.recipe import require_equal
 from dass_jax.search_space import stack
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
@@ -84,11 +83,12 @@ def load_teacher(
     folder = workdir.teacher(spec.name) / "checkpoint"
     if not checkpoints.exists(folder):
         raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
-    result, metadata = teacher_lib.load_teacher(folder, experiment.space)
-    what = f"the teacher in {folder}"
-    require_equal(what, metadata.get("recipe"), teacher_recipe(experiment, spec))
+    metadata = checkpoints.require_recipe(folder, "the teacher", teacher_recipe(experiment, spec))
     if images is not None and metadata["images_digest"] != images_digest(images):
-        raise UserError(f"{what} was trained on other images than {spec.source} holds now")
+        raise UserError(
+            f"the teacher in {folder} was trained on other images than {spec.source} holds now"
+        )
+    result, _ = teacher_lib.load_teacher(folder, experiment.space)
     return result
 
 

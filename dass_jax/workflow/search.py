@@ -10,14 +10,7 @@ import dass_jax
 from dass_jax import cost
 from dass_jax import database as db
 from dass_jax.baselines import BASELINES
-from dass_jax.console import (
-    console,
-    count,
-    duration,
-    percent,
-    print_table,
-    with_deviation,
-)
+from dass_jax.console import console
 from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment
@@ -30,10 +23,11 @@ from dass_jax.search import Candidate, score, top_candidates
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
-from dass_jax.workflow import prepare, report
+from dass_jax.workflow import prepare
 from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
 from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe
+from dass_jax.workflow.search_report import plot_search, print_search
 from dass_jax.workflow.task_arrays import task_arrays
 
 
@@ -163,7 +157,7 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
     else:
         result = _search(experiment, workdir, spec, predictor) | {"recipe": recipe}
         write_json(path, result)
-    _print(result)
+    print_search(result)
     console.print(f"Files: {path.parent}")
 
 
@@ -187,7 +181,7 @@ def _search(
     rivals = _random_rivals(experiment, workdir, spec, assignment, images.num_classes)
     result = _result(experiment, workdir, spec, images.num_classes, pool, top, winner, rivals)
     result |= {"measured": measured, "score_seconds": score_seconds}
-    _plot(workdir, spec, result, pool)
+    plot_search(workdir.search(spec.name), result, pool.flops, pool.predictions)
     return result
 
 
@@ -246,74 +240,3 @@ def _result(
         "winner": winner,
         "random_students": rivals,
     }
-
-
-def _tests(results: list[Result]) -> list[float]:
-    """Test accuracies of distilled students."""
-    return [result["test_accuracy"] for result in results]
-
-
-def _plot(workdir: Workdir, spec: TaskSpec, result: dict[str, Any], pool: _Pool) -> None:
-    folder = workdir.search(spec.name)
-    if measured := result["measured"]:
-        report.plot_predicted_measured(
-            folder / "predicted_measured.png",
-            spec.name,
-            np.asarray(measured["predicted"]),
-            np.asarray(measured["measured"]),
-            measured["spearman"]["predictor"],
-        )
-    report.plot_accuracy_flops(
-        folder / "accuracy_flops.png",
-        spec.name,
-        teacher=(result["teacher"]["flops"], result["teacher"]["test_accuracy"]),
-        winner=(result["top"][0]["flops"], float(np.mean(_tests(result["winner"])))),
-        rivals=[(rival["flops"], rival["test_accuracy"]) for rival in result["random_students"]],
-        pool=(pool.flops, pool.predictions),
-        max_flops=result["budget"]["flops"],
-    )
-
-
-def _print(result: dict[str, Any]) -> None:
-    """The closing tables of a search."""
-    winner = result["top"][0]
-    if measured := result["measured"]:
-        rows = [
-            [name, f"{measured['spearman'][name]:.2f}", f"{measured['kendall'][name]:.2f}"]
-            for name in measured["spearman"]
-        ]
-        print_table(
-            f"{result['task']}: rank correlation with the test accuracy of "
-            f"{measured['students']} distilled students",
-            ["ranked by", "Spearman", "Kendall"],
-            rows,
-        )
-    teacher = result["teacher"]
-    rows = [
-        ["teacher", count(teacher["flops"]), count(teacher["num_params"]), "",
-         percent(teacher["test_accuracy"])],
-        ["chosen student", count(winner["flops"]), count(winner["num_params"]),
-         percent(winner["prediction"]), with_deviation(_tests(result["winner"]))],
-    ]  # fmt: skip
-    if rivals := result["random_students"]:
-        accuracies = _tests(rivals)
-        best = rivals[int(np.argmax(accuracies))]
-        mean_flops = float(np.mean([rival["flops"] for rival in rivals]))
-        mean_params = float(np.mean([rival["num_params"] for rival in rivals]))
-        rows += [
-            [f"mean of {len(rivals)} random students", count(mean_flops), count(mean_params), "",
-             percent(float(np.mean(accuracies)))],
-            [f"best of {len(rivals)} random students", count(best["flops"]),
-             count(best["num_params"]), "", percent(max(accuracies))],
-        ]  # fmt: skip
-    limits = ", ".join(f"{k} <= {count(v)}" for k, v in result["budget"].items() if v is not None)
-    print_table(
-        f"{result['task']}: budget {limits or 'unlimited'}",
-        ["network", "multiply-adds", "parameters", "predicted", "test accuracy"],
-        rows,
-    )
-    console.print(
-        f"Chosen: depths {winner['architecture']['depths']}, "
-        f"widths {winner['architecture']['widths']}"
-    )
-    console.print(f"{result['pool_size']} candidates scored in {duration(result['score_seconds'])}")
