@@ -30,6 +30,8 @@ def get_config():
     config.space.stage_widths = (16, 32, 64, 128)
     config.space.stage_depth = 3
     config.teacher.sgd.epochs = 20
+    config.teacher.sgd.batch_size = 16
+    config.teacher.sgd.learning_rate = 0.02
     config.teacher.sgd.eval_every = 5
     for name, task in TASKS.items():
         config.tasks[name] = {"role": "meta_test", **task}
