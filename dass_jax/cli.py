@@ -89,11 +89,14 @@ def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None
             if not flag.value:
                 raise UserError(f"--{flag.name} is missing: see {_program()} --help")
         from dass_jax import experiment
+        from dass_jax.locks import only_process
         from dass_jax.workdir import Workdir
 
         settings = experiment.from_config(config_flag.value)
         _set_up_jax()
-        main(settings, Workdir(pathlib.Path(str(workdir_flag.value))))
+        workdir = Workdir(pathlib.Path(str(workdir_flag.value)).expanduser())
+        with only_process(workdir.root):
+            main(settings, workdir)
 
     run_plain(call, description, "--config=configs/NAME.py --workdir=DIR", check_config)
 

@@ -20,9 +20,9 @@ from etils import epath
 from dass_jax.console import progress_bar
 from dass_jax.data.images import Collection, Images, check_labels
 from dass_jax.data.locations import CACHE_DIR_VARIABLE, cache_dir
-from dass_jax.data.locks import exclusive
 from dass_jax.data.readers import FileSource, PartReader, Reader
 from dass_jax.errors import UserError
+from dass_jax.locks import exclusive
 from dass_jax.recipe import digest
 
 # Raised when the same files would be decoded to other pixels than before.

@@ -14,9 +14,9 @@ from dass_jax.console import console, count, progress_bar
 from dass_jax.data.builders.release import Release
 from dass_jax.data.downloads import Checksum, RemoteFile, check, find_file, find_or_fetch, md5_of
 from dass_jax.data.locations import TFDS_DIR_VARIABLE, data_dir, tfds_dir
-from dass_jax.data.locks import exclusive
 from dass_jax.data.tfds_reader import prepared_folder
 from dass_jax.errors import UserError
+from dass_jax.locks import exclusive
 
 
 def release_folder(release: Release, config: str) -> epath.Path:
