@@ -127,8 +127,14 @@ def run_plain(
         if "--debug" in sys.argv:
             raise
         _fail(program, _explain(error))
+    from dass_jax.stopping import StoppedError, stop_on_signals
+
     try:
-        main(arguments)
+        with stop_on_signals():
+            main(arguments)
+    except StoppedError as stopped:
+        sys.stderr.write(f"{program}: stopped by {stopped}; run the same command again to go on\n")
+        sys.exit(128 + stopped.number)
     except (UserError, OSError) as error:
         if "--debug" in sys.argv:
             raise

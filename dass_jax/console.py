@@ -33,7 +33,8 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
       done: Units that an earlier run finished.
 
     Yields:
-      A function that takes a short text to show beside the bar, and how many units were done.
+      A function that takes a short text to show beside the bar, and how many units were done, or
+      how many are done in all.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -48,9 +49,12 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
         task = progress.add_task(description, total=total, completed=done, note="")
         said = time.monotonic()
 
-        def advance(note: str = "", units: int = 1) -> None:
+        def advance(note: str = "", units: int = 1, done: int | None = None) -> None:
             nonlocal said
-            progress.update(task, advance=units, note=note)
+            if done is None:
+                progress.update(task, advance=units, note=note)
+            else:
+                progress.update(task, completed=done, note=note)
             # a log file shows no bar, so it gets a line now and then
             if not console.is_terminal and time.monotonic() - said > LOG_EVERY_SECONDS:
                 said = time.monotonic()

@@ -14,13 +14,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from dass_jax import epochs as epochs_lib
 from dass_jax import evaluation, resnet, training
 from dass_jax.data.augmentation import Augmentation
+from dass_jax.epochs import EpochReport, Epochs, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.remapping import Kind, check_kind, remap
 from dass_jax.search_space import Architecture, ResNetSpace
+from dass_jax.snapshots import Snapshots
+from dass_jax.stopping import deferred_stop
 from dass_jax.training import SGDConfig, Teacher
 
 
@@ -205,7 +209,8 @@ def distil_population(
     architectures: Architecture,
     student_ids: Int[np.ndarray, " K"],
     replicate: int = 0,
-    on_epoch: Callable[[training.EpochReport], None] = lambda report: None,
+    snapshots: Snapshots | None = None,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
 ) -> PopulationResult:
     """Distils K students of one task together.
 
@@ -217,6 +222,8 @@ def distil_population(
       architectures: K architectures.
       student_ids: Stable ids of the students.
       replicate: Which orders and views; another replicate is "another seed".
+      snapshots: Where unfinished training is saved, and continued from to the same numbers; what
+        was left by other students is removed.
       on_epoch: Called after every epoch.
 
     Returns:
@@ -235,28 +242,44 @@ def distil_population(
             evaluation.evaluate(space, variables, architectures, split, networks_per_step=k)
         )
 
-    initial = accuracy(variables, assignment.valid)
-    states = training.init_states(plan, variables)
-    epochs = training.Epochs(
+    snapshots = snapshots or Snapshots(None, "the unfinished students", {})
+    progress, saved = snapshots.restore_or_discard(epochs_lib.begin(plan, variables))
+    initial = np.asarray(saved["initial"]) if saved else accuracy(variables, assignment.valid)
+    curve = [(epoch, accuracies) for epoch, accuracies in saved.get("curve", [])]
+    loss = np.asarray(saved.get("loss", initial))
+
+    def offer(progress: Progress) -> None:
+        description = {"initial": initial.tolist(), "curve": curve, "loss": loss.tolist()}
+        snapshots.offer(int(progress.step), lambda: (progress, description))
+
+    progress = jax.tree.map(jnp.asarray, progress)
+    epochs = _epochs(config, assignment, replicate)
+    with deferred_stop():
+        for report in epochs_lib.run_epochs(plan, progress, architectures, epochs, offer):
+            progress, loss = report.progress, report.loss
+            if report.accuracy is not None:
+                curve.append((report.epoch, report.accuracy.tolist()))
+            on_epoch(report)
+            offer(progress)
+    variables = training.variables_of(progress.states)
+    return PopulationResult(
+        initial=initial,
+        epochs=np.asarray([epoch for epoch, _ in curve]),
+        curve=np.asarray([accuracies for _, accuracies in curve], np.float32),
+        loss=loss,
+        test=accuracy(variables, assignment.test),
+        variables=variables,
+    )
+
+
+def _epochs(config: DistillConfig, assignment: Assignment, replicate: int) -> Epochs:
+    """What the epochs of a replicate read."""
+    order_key = task_key(assignment.seed, assignment.name, Stream.ORDER)
+    return Epochs(
         train=assignment.train,
         valid=assignment.valid,
-        order_key=fold_in(task_key(assignment.seed, assignment.name, Stream.ORDER), replicate),
+        order_key=fold_in(order_key, replicate),
         view_key=task_key(assignment.seed, assignment.name, Stream.VIEWS),
         view=lambda epoch: view_of_epoch(config, replicate, epoch),
         teacher=lambda epoch: assignment.teacher(view_of_epoch(config, replicate, epoch)),
-    )
-    evaluated, curve = [], []
-    for report in training.run_epochs(plan, states, architectures, epochs):
-        on_epoch(report)
-        if report.accuracy is not None:
-            evaluated.append(report.epoch)
-            curve.append(report.accuracy)
-    variables = training.variables_of(report.states)
-    return PopulationResult(
-        initial=initial,
-        epochs=np.asarray(evaluated),
-        curve=np.stack(curve),
-        loss=report.loss,
-        test=accuracy(variables, assignment.test),
-        variables=variables,
     )

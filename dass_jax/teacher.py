@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-import shutil
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,13 +12,16 @@ import optax
 from jaxtyping import Array
 
 from dass_jax import checkpoints, resnet, training
+from dass_jax import epochs as epochs_lib
 from dass_jax.data.augmentation import Augmentation
+from dass_jax.epochs import EpochReport, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
-from dass_jax.recipe import Recipe
 from dass_jax.search_space import ResNetSpace, stack
-from dass_jax.training import SGDConfig, TrainState
+from dass_jax.snapshots import Snapshots
+from dass_jax.stopping import deferred_stop
+from dass_jax.training import SGDConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,28 +72,16 @@ class TeacherResult(NamedTuple):
     seconds: float
 
 
-class _Progress(NamedTuple):
-    """What a run needs to continue exactly; saved after every evaluation."""
+class _Snapshot(NamedTuple):
+    """The arrays that a run needs to continue exactly."""
 
-    states: TrainState
+    progress: Progress
     best: resnet.Variables
 
 
 def _first(population: Any) -> Any:
     """The only network of a population of one, on the host."""
     return jax.tree.map(lambda leaf: np.array(leaf[0]), population)
-
-
-def _restore_progress(
-    folder: pathlib.Path | None, recipe: Recipe, fresh: _Progress
-) -> tuple[_Progress, list[tuple[int, float]], float]:
-    """Where a stopped run was, its curve and its seconds; or the beginning."""
-    if folder is None or not checkpoints.exists(folder):
-        return fresh, [], 0.0
-    checkpoints.require_recipe(folder, "the unfinished teacher", recipe)
-    progress, saved = checkpoints.restore(folder, fresh)
-    curve = [(epoch, accuracy) for epoch, accuracy in saved["curve"]]
-    return jax.tree.map(jnp.asarray, progress), curve, saved["seconds"]
 
 
 def train_teacher(
@@ -105,9 +94,8 @@ def train_teacher(
     num_classes: int,
     train: Split,
     valid: Split,
-    progress_folder: pathlib.Path | None = None,
-    recipe: Recipe | None = None,
-    on_epoch: Callable[[training.EpochReport], None] = lambda report: None,
+    snapshots: Snapshots,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
 ) -> TeacherResult:
     """Trains the largest network of the space on one task and keeps its best evaluation.
 
@@ -120,9 +108,7 @@ def train_teacher(
       num_classes: Outputs of the dense layer.
       train: Training images.
       valid: Images that choose the best evaluation.
-      progress_folder: Where to save after every evaluation, and to continue from to the same
-        numbers; removed by the caller once the result is safe.
-      recipe: What the numbers depend on; progress made from another recipe is refused.
+      snapshots: Where unfinished training is saved, and continued from to the same numbers.
       on_epoch: Called after every epoch.
 
     Returns:
@@ -131,14 +117,14 @@ def train_teacher(
     Raises:
       UserError: If saved progress was made with other settings, or training diverges.
     """
-    begin, recipe = time.monotonic(), recipe or {}
     steps = training.steps_per_epoch(len(train.labels), config.sgd.batch_size)
     plan = training.Plan(space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs)
     variables = resnet.init(space, task_key(seed, name, Stream.TEACHER_INIT), num_classes)
     population = jax.tree.map(lambda leaf: leaf[None], variables)
-    fresh = _Progress(training.init_states(plan, population), variables)
-    (states, best), curve, past = _restore_progress(progress_folder, recipe, fresh)
-    epochs = training.Epochs(
+    fresh = _Snapshot(epochs_lib.begin(plan, population), variables)
+    (progress, best), saved = snapshots.restore(fresh)
+    curve = [(epoch, accuracy) for epoch, accuracy in saved.get("curve", [])]
+    epochs = epochs_lib.Epochs(
         train=train,
         valid=valid,
         order_key=task_key(seed, name, Stream.TEACHER_ORDER),
@@ -146,26 +132,28 @@ def train_teacher(
         view=lambda epoch: epoch,
         teacher=lambda epoch: None,
     )
-    first = curve[-1][0] if curve else 0
-    for report in training.run_epochs(plan, states, stack([space.full()]), epochs, first):
-        if not np.isfinite(report.loss[0]):
-            raise UserError(
-                f"the teacher of {name} diverged in epoch {report.epoch}: lower its learning_rate"
-            )
-        if report.accuracy is not None:
-            accuracy = float(report.accuracy[0])
-            if not curve or accuracy > max(earlier for _, earlier in curve):
-                best = _first(training.variables_of(report.states))
-            curve.append((report.epoch, accuracy))
-            if progress_folder is not None:
-                seconds = past + time.monotonic() - begin
-                metadata = {"recipe": recipe, "curve": curve, "seconds": seconds}
-                snapshot = _Progress(report.states, best)
-                checkpoints.save(progress_folder, report.epoch, snapshot, metadata)
-        on_epoch(report)
+
+    def offer(progress: Progress) -> None:
+        snapshots.offer(int(progress.step), lambda: (_Snapshot(progress, best), {"curve": curve}))
+
+    progress = jax.tree.map(jnp.asarray, progress)
+    with deferred_stop():
+        for report in epochs_lib.run_epochs(plan, progress, stack([space.full()]), epochs, offer):
+            if not np.isfinite(report.loss[0]):
+                raise UserError(
+                    f"the teacher of {name} diverged in epoch {report.epoch}: lower its "
+                    "learning_rate"
+                )
+            if report.accuracy is not None:
+                accuracy = float(report.accuracy[0])
+                if not curve or accuracy > max(earlier for _, earlier in curve):
+                    best = _first(training.variables_of(report.progress.states))
+                curve.append((report.epoch, accuracy))
+            on_epoch(report)
+            offer(report.progress)
     epoch, accuracy = max(curve, key=lambda entry: entry[1])
-    seconds = past + time.monotonic() - begin
-    return TeacherResult(jax.tree.map(np.asarray, best), accuracy, epoch, curve, seconds)
+    best = jax.tree.map(np.asarray, best)
+    return TeacherResult(best, accuracy, epoch, curve, snapshots.seconds)
 
 
 def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str, Any]) -> None:
@@ -193,8 +181,3 @@ def load_teacher(folder: pathlib.Path, space: ResNetSpace) -> tuple[TeacherResul
         variables, metadata["accuracy"], metadata["epoch"], curve, metadata["seconds"]
     )
     return result, metadata
-
-
-def remove_progress(folder: pathlib.Path) -> None:
-    """Drops the saves of a run whose result is safe."""
-    shutil.rmtree(folder, ignore_errors=True)

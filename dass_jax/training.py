@@ -1,28 +1,26 @@
-"""Training a population of networks together: one step, one epoch, a whole run.
+"""Training a population of networks together: one step, and many of them compiled as a whole.
 
 The step is written for one network and mapped over the population; a teacher is a population of
-one. Whole epochs run compiled, on data that lies on the device.
+one. The data lies on the device. ``epochs`` runs whole trainings.
 
 Dimension letters: K networks, N images, B batch, H W image size, C classes.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import resnet
 from dass_jax.data.augmentation import Augmentation, augment
 from dass_jax.errors import UserError
-from dass_jax.evaluation import Split, evaluate
+from dass_jax.evaluation import Split
 from dass_jax.population import map_population
-from dass_jax.randomness import fold_in
 from dass_jax.search_space import Architecture, ResNetSpace
 
 # (logits [B, C], labels [B], teacher logits [B, C] or None) -> scalar; hashable
@@ -187,36 +185,46 @@ def _teacher_logits(
     return resnet.apply(space, teacher.variables, space.full(), images, train=False)[0]
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def train_epoch(
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def train_steps(
     plan: Plan,
     states: TrainState,
+    losses: Float[Array, " K"],
     architectures: Architecture,
     data: Split,
     teacher: Teacher,
     order: Int[Array, "steps B"],
     view_key: Key[Array, ""],
     view: Int[Array, ""],
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, " K"]]:
-    """Trains a population for one epoch, compiled as a whole.
+    """Trains a population for some steps of an epoch, compiled as a whole.
+
+    How an epoch is cut into calls changes no number, and one compilation serves every cut.
 
     Args:
       plan: The static side.
       states: The population; its buffers are donated.
+      losses: Sum of each network's losses over the earlier steps of the epoch; donated, too.
       architectures: K architectures.
       data: All training images, on the device.
       teacher: Where teacher logits come from.
-      order: The images of each step.
+      order: The images of each step of the epoch.
       view_key: Key of the task's views.
       view: Which view of the images this epoch uses.
+      start: The first step of the epoch to do.
+      stop: The step before which to end.
 
     Returns:
-      The population after the epoch, and each network's mean loss.
+      The population after these steps, and the sums of its losses.
     """
     optimizer = plan_optimizer(plan)
     size = architectures.depths.shape[0]
 
-    def step(states: TrainState, indices: Array) -> tuple[TrainState, Array]:
+    def step(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        states, losses = carry
+        indices = order[index]
         raw, labels = data.images[indices], data.labels[indices]
         images = augment(plan.augmentation, view_key, view, indices, raw)
         logits = _teacher_logits(plan.space, teacher, indices, images)
@@ -224,105 +232,14 @@ def train_epoch(
         def one(network: tuple[TrainState, Architecture]) -> tuple[TrainState, Array]:
             return train_step(plan.space, optimizer, plan.loss, *network, images, labels, logits)
 
-        return map_population(
+        states, values = map_population(
             one, (states, architectures), size=size, requested=plan.networks_per_step
         )
+        return states, losses + values
 
-    states, losses = jax.lax.scan(step, states, order)
-    return states, losses.mean(0)
-
-
-def epoch_order(key: Key[Array, ""], num_images: int, batch_size: int) -> Int[Array, "steps B"]:
-    """A permutation of the images, cut into complete batches."""
-    steps = steps_per_epoch(num_images, batch_size)
-    return jax.random.permutation(key, num_images)[: steps * batch_size].reshape(steps, -1)
-
-
-class EpochReport(NamedTuple):
-    """What is known after an epoch.
-
-    Attributes:
-      epoch: How many epochs are done.
-      states: The population; valid only until the next epoch begins, which takes its buffers.
-      loss: Mean training loss of each network, [K].
-      accuracy: Validation accuracy of each network, [K], or None between evaluations.
-    """
-
-    epoch: int
-    states: TrainState
-    loss: np.ndarray
-    accuracy: np.ndarray | None
-
-
-class Epochs(NamedTuple):
-    """Where the epochs of a run take images, views and teacher logits from.
-
-    Attributes:
-      train: Training images.
-      valid: Validation images.
-      order_key: Key of the image orders; the epoch is folded in.
-      view_key: Key of the views.
-      view: Epoch -> number of its view.
-      teacher: Epoch -> where that epoch's teacher logits come from.
-    """
-
-    train: Split
-    valid: Split
-    order_key: Key[Array, ""]
-    view_key: Key[Array, ""]
-    view: Callable[[int], int]
-    teacher: Callable[[int], Teacher]
+    return jax.lax.fori_loop(start, stop, step, (states, losses))
 
 
 def variables_of(states: TrainState) -> resnet.Variables:
     """The networks' variables, without the optimiser."""
     return {"params": states.params, "batch_stats": states.batch_stats}
-
-
-def run_epochs(
-    plan: Plan,
-    states: TrainState,
-    architectures: Architecture,
-    epochs: Epochs,
-    first: int = 0,
-) -> Iterator[EpochReport]:
-    """Trains a population, one epoch per iteration.
-
-    Args:
-      plan: The static side.
-      states: The population at the start of epoch ``first``; its buffers are taken.
-      architectures: K architectures.
-      epochs: Images, views and teacher logits.
-      first: The first epoch to run, for a run that continues.
-
-    Yields:
-      A report after each epoch.
-    """
-    for epoch in range(first, plan.sgd.epochs):
-        order = epoch_order(
-            fold_in(epochs.order_key, epoch), len(epochs.train.labels), plan.sgd.batch_size
-        )
-        view = jnp.asarray(epochs.view(epoch), jnp.int32)
-        states, loss = train_epoch(
-            plan,
-            states,
-            architectures,
-            epochs.train,
-            epochs.teacher(epoch),
-            order,
-            epochs.view_key,
-            view,
-        )
-        done = epoch + 1
-        accuracy = None
-        if done % plan.sgd.eval_every == 0 or done == plan.sgd.epochs:
-            accuracy = np.asarray(
-                evaluate(
-                    plan.space,
-                    variables_of(states),
-                    architectures,
-                    epochs.valid,
-                    networks_per_step=plan.networks_per_step,
-                )
-            )
-        yield EpochReport(done, states, np.asarray(loss), accuracy)

@@ -1,6 +1,9 @@
 """Distilling a population: cached against online teachers, replicates, identities of the loss."""
 
 import dataclasses
+import functools
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from dass_jax import evaluation, logit_cache, resnet
+from dass_jax import checkpoints, epochs, evaluation, logit_cache, resnet
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import (
     Assignment,
@@ -24,6 +27,8 @@ from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import ResNetSpace
+from dass_jax.snapshots import Snapshots
+from dass_jax.stopping import StoppedError, stop_on_signals
 from dass_jax.training import CachedTeacher, OnlineTeacher, SGDConfig
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
@@ -114,6 +119,67 @@ def test_initial_accuracy_is_that_of_the_inherited_student(students, result):
     inherited = inherit(SPACE, online(), architectures, ids, "copy_paste_first")
     accuracy = evaluation.evaluate(SPACE, inherited, architectures, VALID)
     np.testing.assert_array_equal(result.initial, accuracy)
+
+
+class Killed(Exception):
+    """Stands for the process's death."""
+
+
+def assert_same_result(first, second):
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("offers", [1, 3])
+def test_resumed_equals_uninterrupted(tmp_path, students, monkeypatch, offers, result):
+    """Killed within an epoch and after one; two steps make an epoch here."""
+
+    class Dying(Snapshots):
+        left = offers
+
+        def offer(self, step, take):
+            super().offer(step, take)
+            self.left -= 1
+            if not self.left:
+                raise Killed
+
+    def run(kind):
+        snapshots = kind(tmp_path / "unfinished", "students", {"x": 1}, every_seconds=0.0)
+        return distil_population(
+            SPACE, CONFIG, AUGMENTATION, online(), *students, snapshots=snapshots
+        )
+
+    # a call of one step, so that the first offer comes within the epoch
+    monkeypatch.setattr(epochs, "SECONDS_PER_CALL", 0.0)
+    with pytest.raises(Killed):
+        run(Dying)
+    assert checkpoints.latest_step(tmp_path / "unfinished") == offers
+    assert_same_result(run(Snapshots), result)
+
+
+def test_snapshot_of_other_students_is_removed(tmp_path, students, result):
+    first = Snapshots(tmp_path, "students", {"x": 1}, every_seconds=0.0)
+    run = functools.partial(distil_population, SPACE, CONFIG, AUGMENTATION, online(), *students)
+    assert_same_result(run(snapshots=first), result)
+    assert checkpoints.exists(tmp_path)
+    other = Snapshots(tmp_path, "students", {"x": 2})
+    assert_same_result(run(snapshots=other), result)
+    assert not checkpoints.exists(tmp_path)
+
+
+def test_signal_saves_and_stops(tmp_path, students, monkeypatch, result):
+    def run(on_epoch=lambda report: None):
+        snapshots = Snapshots(tmp_path, "students", {"x": 1})
+        return distil_population(
+            SPACE, CONFIG, AUGMENTATION, online(), *students, snapshots=snapshots,
+            on_epoch=on_epoch,
+        )  # fmt: skip
+
+    monkeypatch.setattr(epochs, "SECONDS_PER_CALL", 0.0)
+    with stop_on_signals(), pytest.raises(StoppedError, match="SIGTERM"):
+        run(lambda report: os.kill(os.getpid(), signal.SIGTERM))
+    assert checkpoints.latest_step(tmp_path) == 2
+    assert_same_result(run(), result)
 
 
 def test_a_student_does_not_depend_on_its_population(students, result):

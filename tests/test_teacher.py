@@ -12,6 +12,7 @@ from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.recipe import plain
 from dass_jax.search_space import ResNetSpace, stack
+from dass_jax.snapshots import Snapshots
 from dass_jax.training import SGDConfig
 
 SPACE = ResNetSpace((4, 6), 1, strides=(1, 2))
@@ -37,10 +38,11 @@ def train(folder=None, config=CONFIG, die_after=None, train_split=TRAIN):
         if report.epoch == die_after:
             raise Killed
 
+    # saved at every opportunity
+    snapshots = Snapshots(folder, "the unfinished teacher", plain(config), every_seconds=0.0)
     return teacher.train_teacher(
         SPACE, config, Augmentation(), name="toy", seed=0, num_classes=3,
-        train=train_split, valid=VALID, progress_folder=folder, recipe=plain(config),
-        on_epoch=on_epoch,
+        train=train_split, valid=VALID, snapshots=snapshots, on_epoch=on_epoch,
     )  # fmt: skip
 
 

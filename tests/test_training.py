@@ -1,13 +1,14 @@
 """Populations train as their members would alone, with one compilation, over every image."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dass_jax import evaluation, resnet, training
+from dass_jax import epochs, evaluation, resnet, training
 from dass_jax.data.augmentation import Augmentation, normalize
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
@@ -37,13 +38,17 @@ def population():
     return architectures, variables
 
 
-def one_epoch(plan, architectures, variables, data=None, epoch=0):
+def one_epoch(plan, architectures, variables, data=None, epoch=0, cuts=()):
     data = data or split()
-    states = training.init_states(plan, variables)
-    order = training.epoch_order(jax.random.key(epoch), len(data.labels), plan.sgd.batch_size)
-    return training.train_epoch(
-        plan, states, architectures, data, None, order, jax.random.key(9), jnp.asarray(epoch)
-    )
+    states, losses, _ = epochs.begin(plan, variables)
+    order = epochs.epoch_order(jax.random.key(epoch), len(data.labels), plan.sgd.batch_size)
+    cuts = [0, *cuts, len(order)]
+    for start, stop in itertools.pairwise(cuts):
+        states, losses = training.train_steps(
+            plan, states, losses, architectures, data, None, order, jax.random.key(9),
+            jnp.asarray(epoch), jnp.asarray(start), jnp.asarray(stop),
+        )  # fmt: skip
+    return states, losses / len(order)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +83,32 @@ def test_neighbours_have_no_influence(population, looped):
 
 def test_one_compilation_serves_architectures_and_epochs(population):
     architectures, variables = population
-    before = training.train_epoch._cache_size()
+    before = training.train_steps._cache_size()
     one_epoch(PLAN, architectures, variables, epoch=1)
     others = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(6), 4))
     one_epoch(PLAN, others, variables, split(seed=1), epoch=2)
-    assert training.train_epoch._cache_size() - before <= 1
+    assert training.train_steps._cache_size() - before <= 1
 
 
 def test_no_transfer_inside_an_epoch(population):
     architectures, variables = population
     data = split()
-    states = training.init_states(PLAN, variables)
-    order = training.epoch_order(jax.random.key(0), len(data.labels), 8)
-    key, view = jax.random.key(9), jnp.asarray(0)
+    states, losses, _ = epochs.begin(PLAN, variables)
+    order = epochs.epoch_order(jax.random.key(0), len(data.labels), 8)
+    key, view, start, stop = jax.random.key(9), *map(jnp.asarray, (0, 0, 4))
     with jax.transfer_guard("disallow"):
-        training.train_epoch(PLAN, states, architectures, data, None, order, key, view)
+        training.train_steps(
+            PLAN, states, losses, architectures, data, None, order, key, view, start, stop
+        )
+
+
+@pytest.mark.parametrize("cuts", [[1], [3], [1, 2, 3]])
+def test_how_an_epoch_is_cut_changes_nothing(population, looped, cuts):
+    before = training.train_steps._cache_size()
+    states, losses = one_epoch(PLAN, *population, cuts=cuts)
+    assert training.train_steps._cache_size() == before
+    np.testing.assert_array_equal(losses, looped[1])
+    assert_trees_close(states.params, looped[0].params, 0)
 
 
 def test_parameters_outside_of_the_student_stay_zero(population, looped):
@@ -121,7 +137,7 @@ def test_evaluation_counts_every_image(population, batch_size):
 
 
 def test_epoch_order_is_a_permutation_without_the_incomplete_batch():
-    order = np.asarray(training.epoch_order(jax.random.key(0), 36, 8))
+    order = np.asarray(epochs.epoch_order(jax.random.key(0), 36, 8))
     assert order.shape == (4, 8)
     assert len(np.unique(order)) == 32
     assert order.max() < 36
@@ -139,13 +155,13 @@ def test_a_network_learns_and_the_rate_decays_to_zero():
     variables = jax.tree.map(
         lambda leaf: leaf[None], resnet.init(SPACE, jax.random.key(1), CLASSES)
     )
-    epochs = training.Epochs(
+    setting = epochs.Epochs(
         data, data, jax.random.key(2), jax.random.key(3), lambda epoch: epoch, lambda epoch: None
     )
-    states = training.init_states(plan, variables)
+    begun = epochs.begin(plan, variables)
     reports = [
         (report.epoch, float(report.loss[0]), report.accuracy)
-        for report in training.run_epochs(plan, states, full, epochs)
+        for report in epochs.run_epochs(plan, begun, full, setting)
     ]
     assert [epoch for epoch, _, _ in reports] == list(range(1, 9))
     evaluated = [epoch for epoch, _, accuracy in reports if accuracy is not None]

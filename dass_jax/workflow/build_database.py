@@ -1,22 +1,23 @@
 """Distils sampled students of every task and records how accurate they became."""
 
 import math
-import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import cost, resnet, training
+from dass_jax import cost, resnet
 from dass_jax import database as db
 from dass_jax.console import console, duration, percent, print_table, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
+from dass_jax.epochs import EpochReport
 from dass_jax.experiment import Experiment
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.search_space import Architecture
+from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -82,9 +83,9 @@ def _distil_batch(
     ids: np.ndarray,
     replicate: int,
     population: int,
+    snapshots: Snapshots,
 ) -> list[db.StudentRecord]:
     """Distils one batch of students, filled up to ``population`` to spare a compilation."""
-    begin = time.monotonic()
     filled = np.concatenate([ids, np.repeat(ids[-1:], population - len(ids))])
     students = sample_students(experiment, spec)
     title = f"students {spec.name} {ids[0]}-{ids[-1]}"
@@ -92,14 +93,16 @@ def _distil_batch(
         title += f" replicate {replicate}"
     with progress_bar(title, experiment.kd.sgd.epochs) as advance:
 
-        def on_epoch(report: training.EpochReport) -> None:
-            advance(f"loss {np.mean(report.loss):.3f}")
+        def on_epoch(report: EpochReport) -> None:
+            advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
 
         result = distil_population(
             experiment.space, experiment.kd, experiment.augmentation, assignment,
-            jax.tree.map(lambda leaf: leaf[filled], students), filled, replicate, on_epoch,
+            jax.tree.map(lambda leaf: leaf[filled], students), filled, replicate, snapshots,
+            on_epoch,
         )  # fmt: skip
-    seconds = time.monotonic() - begin
+    # of all runs that it took
+    seconds = snapshots.seconds
     images = len(assignment.train.labels) * experiment.kd.sgd.epochs * population
     console.print(f"  {images / seconds:.0f} student-images/s, compilation included")
     chosen = jax.tree.map(lambda leaf: leaf[ids], students)
@@ -139,11 +142,18 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
     for replicate, student_ids in enumerate(missing):
         groups = batches(student_ids, settings.students_per_batch)
         for ids in groups:
+            snapshots = Snapshots(
+                workdir.database / "unfinished", "the unfinished students",
+                recipe | {"student_ids": ids.tolist(), "replicate": replicate},
+            )  # fmt: skip
+            population = max(map(len, groups))
             records = _distil_batch(
-                experiment, spec, assignment, ids, replicate, max(map(len, groups))
+                experiment, spec, assignment, ids, replicate, population, snapshots
             )
             path = db.part_path(workdir.database, spec.name, replicate, ids.tolist())
             db.write_part(path, records)
+            # a process killed between these lines removes them when the next batch begins
+            snapshots.remove()
 
 
 def build_database(experiment: Experiment, workdir: Workdir) -> None:

@@ -2,14 +2,13 @@
 
 import math
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from dass_jax import checkpoints, cost, resnet, training
+from dass_jax import checkpoints, cost, resnet
 from dass_jax.console import (
     console,
     count,
@@ -83,9 +82,11 @@ def distil_students(
     for path in filter(checkpoints.exists, paths):
         _kept(experiment, spec, path)
     if not all(map(checkpoints.exists, paths)):
-        begin = time.monotonic()
-        result = _distil(experiment, assignment, students, replicate, title)
-        seconds = (time.monotonic() - begin) / len(students)
+        names = [str(path.relative_to(folder)) for path in paths]
+        unfinished = {"students": names, "replicate": replicate}
+        snapshots = Snapshots(folder / "unfinished", "the unfinished students", recipe | unfinished)
+        result = _distil(experiment, assignment, students, replicate, snapshots, title)
+        seconds = snapshots.seconds / len(students)
         for row, (student, path) in enumerate(zip(students, paths, strict=True)):
             if not checkpoints.exists(path):
                 metadata = _describe(experiment, student, result, row)
@@ -93,6 +94,7 @@ def distil_students(
                 masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
                 dense = resnet.cut(experiment.space, masked, student.architecture)
                 checkpoints.save(path, 0, dense, metadata)
+        snapshots.remove()
     return [checkpoints.read_metadata(path) for path in paths]
 
 
@@ -111,18 +113,19 @@ def _distil(
     assignment: Assignment,
     students: Sequence[Student],
     replicate: int,
+    snapshots: Snapshots,
     title: str,
 ) -> PopulationResult:
     architectures = stack([student.architecture for student in students])
     ids = np.asarray([student.student_id for student in students], np.int32)
     with progress_bar(title, experiment.final.sgd.epochs) as advance:
 
-        def on_epoch(report: training.EpochReport) -> None:
-            advance(f"loss {np.mean(report.loss):.3f}")
+        def on_epoch(report: EpochReport) -> None:
+            advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
 
         return distil_population(
             experiment.space, experiment.final, experiment.augmentation, assignment,
-            architectures, ids, replicate, on_epoch,
+            architectures, ids, replicate, snapshots, on_epoch,
         )  # fmt: skip
 
 

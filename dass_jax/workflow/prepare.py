@@ -13,11 +13,13 @@ from dass_jax.console import console, count, duration, percent, print_table, pro
 from dass_jax.data.images import Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import Assignment, DistillConfig, views_needed
+from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import stack
+from dass_jax.snapshots import Snapshots
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.recipes import teacher_recipe
@@ -108,17 +110,18 @@ def ensure_teacher(
         return load_teacher(experiment, workdir, spec, images)
     folder = workdir.teacher(spec.name)
     recipe, pixels = teacher_recipe(experiment, spec), images_digest(images)
-    done = checkpoints.latest_step(folder / "progress") or 0
-    with progress_bar(f"teacher {spec.name}", experiment.teacher.sgd.epochs, done) as advance:
+    snapshots = Snapshots(
+        folder / "unfinished", "the unfinished teacher", recipe | {"images_digest": pixels}
+    )
+    with progress_bar(f"teacher {spec.name}", experiment.teacher.sgd.epochs) as advance:
 
-        def on_epoch(report: training.EpochReport) -> None:
-            advance(f"loss {report.loss[0]:.3f}")
+        def on_epoch(report: EpochReport) -> None:
+            advance(f"loss {report.loss[0]:.3f}", done=report.epoch)
 
         result = teacher_lib.train_teacher(
             experiment.space, experiment.teacher_of(spec), experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
-            train=images.train, valid=images.valid, progress_folder=folder / "progress",
-            recipe=recipe | {"images_digest": pixels}, on_epoch=on_epoch,
+            train=images.train, valid=images.valid, snapshots=snapshots, on_epoch=on_epoch,
         )  # fmt: skip
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
@@ -127,7 +130,7 @@ def ensure_teacher(
     write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
     # the checkpoint marks the teacher as done, so it comes last
     teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
-    teacher_lib.remove_progress(folder / "progress")
+    snapshots.remove()
     return result
 
 

@@ -1,0 +1,99 @@
+"""Unfinished work: saved every few minutes and when the process is asked to stop."""
+
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dass_jax import checkpoints
+from dass_jax.errors import UserError
+from dass_jax.recipe import Recipe
+from dass_jax.stopping import check_stop, stop_requested
+
+SAVE_EVERY_SECONDS = 300.0
+
+
+class Snapshots:
+    """The unfinished state of one computation, in a folder of its own."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path | None,
+        what: str,
+        recipe: Recipe,
+        *,
+        every_seconds: float = SAVE_EVERY_SECONDS,
+    ) -> None:
+        """Names a computation; nothing is read or written yet.
+
+        Args:
+          folder: Where its snapshots lie; None saves nothing.
+          what: The computation, for messages.
+          recipe: What its numbers depend on.
+          every_seconds: Time between two snapshots.
+        """
+        self._folder, self._what, self._recipe = folder, what, recipe
+        self._every_seconds = every_seconds
+        self._saved_at, self._past = time.monotonic(), 0.0
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, over all runs."""
+        return self._past + time.monotonic() - self._begun
+
+    def restore(self, fresh: Any) -> tuple[Any, dict[str, Any]]:
+        """Where a stopped run was, or the beginning.
+
+        Args:
+          fresh: The arrays at the beginning.
+
+        Returns:
+          The arrays to go on from, and what was saved beside them; nothing at the beginning.
+
+        Raises:
+          UserError: If what is saved was made with other settings.
+        """
+        if self._folder is None or not checkpoints.exists(self._folder):
+            return fresh, {}
+        checkpoints.require_recipe(self._folder, self._what, self._recipe)
+        arrays, metadata = checkpoints.restore(self._folder, fresh)
+        self._past = metadata["seconds"]
+        return arrays, metadata
+
+    def restore_or_discard(self, fresh: Any) -> tuple[Any, dict[str, Any]]:
+        """As ``restore``, but what cannot be gone on from is removed."""
+        try:
+            return self.restore(fresh)
+        except UserError:
+            self.remove()
+            return fresh, {}
+
+    def offer(self, step: int, take: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
+        """Saves if the time has come or the process is asked to stop, and then stops.
+
+        Args:
+          step: Grows from offer to offer.
+          take: Gives the arrays and what else is needed to go on, as JSON.
+
+        Raises:
+          StoppedError: The process is asked to stop.
+        """
+        due = time.monotonic() - self._saved_at > self._every_seconds
+        if due or stop_requested():
+            self.save(step, *take())
+        check_stop()
+
+    def save(self, step: int, arrays: Any, metadata: dict[str, Any]) -> None:
+        """Saves in place of the last snapshot."""
+        if self._folder is None:
+            return
+        description = metadata | {"recipe": self._recipe, "seconds": self.seconds}
+        checkpoints.save(self._folder, step, arrays, description)
+        self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Removes the snapshots, when the result is safe."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
