@@ -18,13 +18,14 @@ _VALID_SPLITS = flags.DEFINE_integer("valid_splits", 2, "splits: that select the
 _CLASSES_PER_SPLIT = flags.DEFINE_integer("classes_per_split", 40, "splits: classes of each.")
 _SEED = flags.DEFINE_integer("seed", 0, "splits: the same seed draws the same splits.")
 
-_USAGE = """list | prepare SOURCE... | verify SOURCE... | show SOURCE | splits SOURCE
+_USAGE = """list | prepare SOURCE... | verify SOURCE... | show SOURCE | splits SOURCE | clean
 
   list     what is known, what is prepared, where files are looked for (the default)
   prepare  SOURCE... or all: from files at hand or by download
   verify   SOURCE... or all: compares files with their checksums
   show     a contact sheet of SOURCE, as PNG
   splits   class splits of SOURCE for meta-training, as JSON
+  clean    removes all decoded images, which are made again when they are needed
 
  """
 
@@ -35,8 +36,10 @@ def main(arguments: list[str]) -> None:
     from dass_jax.workflow import datasets
 
     action, *sources = arguments or ["list"]
-    if action == "list":
+    if action == "list" and not sources:
         datasets.print_datasets()
+    elif action == "clean" and not sources:
+        datasets.clean()
     elif action == "prepare" and sources:
         datasets.prepare(sources, _FILES.value, _IMAGE_SIZE.value)
     elif action == "verify" and sources:

@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.table import Table
 
 # a file or a pipe has no width of its own, and tables need more than the default of 80
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+# names of files and classes may hold brackets, which are not meant as markup
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 LOG_EVERY_SECONDS = 60
 
@@ -37,13 +38,13 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
       how many are done in all.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("<"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from dass_jax.console import console
 from dass_jax.errors import UserError
 
 
@@ -15,7 +16,11 @@ def exclusive(path: os.PathLike[str]) -> Iterator[None]:
     local = pathlib.Path(path)
     local.parent.mkdir(parents=True, exist_ok=True)
     with local.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"waiting for another process that holds {local}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -12,6 +12,7 @@ from miniatures import COLOURS, encode, image_folder_files, write_folder, write_
 
 from dass_jax.data import array_cache, load, resolve
 from dass_jax.errors import UserError
+from dass_jax.locks import exclusive
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +42,46 @@ def test_second_load_reads_no_image(source, cache, monkeypatch):
     assert not second.test.images.flags.writeable
 
 
-def test_another_size_or_other_files_are_another_entry(source, cache):
+def test_another_size_is_another_entry(source, cache):
     load(source, image_size=8)
     load(source, image_size=16)
     assert len(visible(cache)) == 2
-    changed = pathlib.Path(source, "train/ant/0.png")
-    changed.write_bytes(encode((1, 1, 1)))
-    assert (
-        1 in load(source, image_size=8, valid_per_class=1).train.images
-        or 1 in load(source, image_size=8, split="valid", valid_per_class=1).images
-    )
-    assert len(visible(cache)) == 3
+
+
+@pytest.mark.parametrize("change", ["content", "size", "time", "name"])
+def test_other_files_are_another_entry(source, cache, change):
+    load(source, image_size=8)
+    file = pathlib.Path(source, "train/ant/0.png")
+    before = file.stat()
+    if change == "content":
+        file.write_bytes(encode((1, 1, 1)))
+    elif change == "size":
+        file.write_bytes(file.read_bytes() + b"more")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "time":
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+    else:
+        file.rename(file.with_name("9.png"))
+    load(source, image_size=8)
+    assert len(visible(cache)) == 2
+
+
+def test_other_format_is_another_entry(source, cache, monkeypatch):
+    load(source, image_size=8)
+    monkeypatch.setattr(array_cache, "FORMAT", array_cache.FORMAT + 1)
+    load(source, image_size=8)
+    assert len(visible(cache)) == 2
+
+
+def test_long_names_fit(tmp_path, cache):
+    source = write_folder(tmp_path / ("\u9ce5" * 75), image_folder_files())
+    assert load(source, image_size=8).num_classes == 3
+
+
+def test_one_requested_split_reads_no_other(source, monkeypatch):
+    load(source, image_size=8)
+    whole = load(source, image_size=8, split="test")
+    assert isinstance(whole.images, np.memmap)
 
 
 def test_damaged_entry_is_made_again(source, cache):
@@ -153,17 +183,28 @@ def test_killed_process_leaves_nothing_that_is_believed(tmp_path, cache):
     assert not list(cache.glob(".*unfinished"))
 
 
-def test_two_processes_at_once_decode_once(tmp_path, cache):
+def test_second_process_waits_and_reads_what_the_first_has_written(tmp_path, cache):
     source = write_folder(tmp_path / "pets", image_folder_files())
+    lock = array_cache.entry_folder(resolve(source), 8)
     program = f"from dass_jax.data import load; print(len(load({source!r}, image_size=8).test))"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    answers = [process.communicate()[0] for process in processes]
-    assert [answer.splitlines()[-1] for answer in answers] == ["3", "3"]
-    assert "".join(answers).count("decoding") == 1
-    assert len(visible(cache)) == 1
+    with exclusive(lock.with_name(f".{lock.name}.lock")):
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        assert "waiting for another process" in process.stdout.readline()
+        with resolve(source).open() as reader:
+            array_cache._write(lock, resolve(source), reader, 8)
+    rest = process.communicate()[0]
+    assert rest.splitlines()[-1] == "3"
+    assert "decoding" not in rest
+
+
+def test_all_entries_can_be_removed(source, cache):
+    load(source, image_size=8)
+    assert array_cache.remove_all() > 0
+    assert not cache.exists()
+    assert array_cache.remove_all() == 0
+    assert load(source, image_size=8).num_classes == 3
 
 
 def test_manifest_says_what_it_is(source, cache):

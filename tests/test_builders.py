@@ -12,6 +12,7 @@ from miniatures import (
     COLOURS,
     cars_devkit_files,
     cars_files,
+    class_folder_files,
     cub_files,
     dtd_files,
     image_folder_files,
@@ -103,6 +104,44 @@ def test_an_image_folder_can_stand_in_for_a_release(folders):
     archive = write_archive(folders / "cars.zip", image_folder_files())
     prepare_release(RELEASES["stanford_cars"], files=[epath.Path(archive)])
     assert load("stanford_cars", image_size=8).class_names == tuple(COLOURS)
+
+
+def test_an_image_folder_without_a_test_split_is_cut_when_it_is_loaded(folders):
+    archive = write_archive(folders / "cars.zip", class_folder_files(count=10))
+    prepare_release(RELEASES["stanford_cars"], files=[epath.Path(archive)])
+    cars = load("stanford_cars", image_size=8)
+    assert [len(part) for part in (cars.train, cars.valid, cars.test)] == [21, 3, 6]
+
+
+def test_other_files_are_not_ignored_when_a_release_is_prepared(folders):
+    archive = epath.Path(write_archive(folders / "cars.zip", image_folder_files()))
+    folder = prepare_release(RELEASES["stanford_cars"], files=[archive])
+    with pytest.raises(UserError, match=r"is prepared already, in .* remove it to prepare it from"):
+        prepare_release(RELEASES["stanford_cars"], files=[archive])
+    assert prepare_release(RELEASES["stanford_cars"]) == folder
+
+
+def test_textures_without_numbered_splits_have_no_fold(folders):
+    archive = epath.Path(write_archive(folders / "dtd.zip", image_folder_files()))
+    with pytest.raises(UserError, match=r"has no labels/train1\.txt and so no numbered splits"):
+        prepare_release(RELEASES["dtd"], "split3", [archive])
+
+
+def test_the_missing_file_of_a_set_is_asked_for(folders, monkeypatch):
+    names = ["cars_train.tgz", "cars_test.tgz", "car_devkit.tgz"]
+    for name in names:
+        write_archive(folders / "own" / name, {"a": b"b"})
+    asked = []
+
+    def refuse(file, *_, **__):
+        asked.append(file.name)
+        return epath.Path(folders / "own" / names[0])
+
+    monkeypatch.setattr(preparing, "find_or_fetch", refuse)
+    with pytest.raises(UserError):
+        prepare_release(RELEASES["stanford_cars"])
+    assert "cars_test_annos_withlabels.mat" in asked
+    assert "car_ims.tgz" not in asked
 
 
 def test_folds_of_dtd_are_datasets_of_their_own(folders):

@@ -1,9 +1,9 @@
 import importlib.util
-import socket
 import subprocess
 import time
 
 import pytest
+import requests
 from test_tfds_reader import BALANCED, NAMES, prepare
 
 from dass_jax.data import catalog, load
@@ -33,10 +33,10 @@ def test_without_tensorflow_the_error_says_what_to_install(monkeypatch):
 
 @pytest.mark.usefixtures("with_tensorflow")
 def test_without_network_it_fails_at_once(monkeypatch):
-    def refuse(address, timeout):
-        raise OSError(f"no route to {address[0]}")
+    def refuse(url, timeout):
+        raise requests.ConnectionError(url)
 
-    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(requests, "head", refuse)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("TFDS was started"))
     begin = time.monotonic()
     with pytest.raises(UserError, match=r"cifar10 cannot be downloaded: www\.cs\.toronto\.edu"):
@@ -46,7 +46,7 @@ def test_without_network_it_fails_at_once(monkeypatch):
 
 @pytest.mark.usefixtures("with_tensorflow")
 def test_what_another_process_prepared_is_loaded(folder, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_: socket.socket())
+    monkeypatch.setattr(requests, "head", lambda *_, **__: None)
     started = []
 
     def run(command, **_):
@@ -64,7 +64,7 @@ def test_what_another_process_prepared_is_loaded(folder, monkeypatch):
 
 @pytest.mark.usefixtures("with_tensorflow")
 def test_a_failure_of_tfds_is_one_line(monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_: socket.socket())
+    monkeypatch.setattr(requests, "head", lambda *_, **__: None)
     failed = subprocess.CompletedProcess([], 1)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(UserError, match="TFDS could not prepare cifar10; its own message is above"):

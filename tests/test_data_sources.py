@@ -50,17 +50,55 @@ def test_classes_without_a_test_split_are_split_by_the_seed(tmp_path, file):
     for split, count in zip(SPLITS, (5, 2, 3), strict=True):
         assert np.bincount(getattr(pets, split).labels).tolist() == [count] * 3
     assert len(load(source, image_size=8, split="test")) == 6
-    with pytest.raises(UserError, match=r"'pets': the share 1\.5 of each class"):
-        load(source, image_size=8, test_fraction=1.5)
+    for fraction in (1.5, 1, np.float32(2)):
+        with pytest.raises(UserError, match=r"'pets': the share .* of each class"):
+            load(source, image_size=8, test_fraction=float(fraction))
 
 
-def test_test_images_do_not_depend_on_the_classes_that_are_chosen():
-    whole = load("digits", image_size=8, split="test", seed=3)
-    chosen = load("digits", image_size=8, split="test", seed=3, classes=[7, 2])
+@pytest.mark.parametrize("split", SPLITS)
+def test_which_split_an_image_is_in_does_not_depend_on_the_chosen_classes(split):
+    whole = load("digits", image_size=8, split=split, seed=3)
+    chosen = load("digits", image_size=8, split=split, seed=3, classes=[7, 2])
     for new, old in enumerate([7, 2]):
         np.testing.assert_array_equal(
             chosen.images[chosen.labels == new], whole.images[whole.labels == old]
         )
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_seed_cuts_other_splits(split):
+    first, again, other = (
+        load("digits", image_size=8, split=split, seed=seed).images for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_classes_that_are_not_used_may_be_small(tmp_path):
+    files = image_folder_files(splits=(("train", 4), ("test", 1)))
+    files = {name: data for name, data in files.items() if not name.startswith("train/cat/1")}
+    for number in (2, 3):
+        del files[f"train/cat/{number}.png"]
+    source = write_zip(tmp_path / "pets.zip", files)
+    assert len(load(source, image_size=8, valid_per_class=2, classes=[0, 1]).train) == 4
+    with pytest.raises(UserError, match="class 2 has 1 image"):
+        load(source, image_size=8, valid_per_class=2)
+
+
+def test_names_of_this_project_win_over_files_and_files_over_the_catalog(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "cifar10"):
+        write_folder(tmp_path / name, image_folder_files())
+    assert load("digits", image_size=8).num_classes == 10
+    assert load("./digits", image_size=8).num_classes == 3
+    assert load("cifar10", image_size=8).num_classes == 3
+    assert load(tmp_path / "cifar10", image_size=8).num_classes == 3
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a.zip", "nothing://a/b"])
+def test_urls_that_cannot_be_read_are_refused(url):
+    with pytest.raises(UserError, match=f"cannot read {url}: download the file"):
+        load(url, image_size=8)
 
 
 def test_splits_are_disjoint_and_complete():

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dass_jax.data.images import Collection, Images, select_classes
-from dass_jax.data.splitting import limit_per_class, split_per_class
+from dass_jax.data.images import Collection, Images
+from dass_jax.data.splitting import limit_per_class, split_rows
 from dass_jax.errors import UserError
 
 
@@ -63,25 +63,12 @@ def test_wrong_arrays_are_refused(images, labels, message):
         Images(images, labels)
 
 
-def test_select_classes_renumbers_in_the_given_order():
-    chosen = select_classes(collection(), (2, 0))
-    assert chosen.class_names == ("c", "a")
-    assert chosen.parts["train"].labels.tolist() == [1, 1, 0, 0]
-    assert positions(chosen.parts["train"]) == [0, 1, 4, 5]
-    assert chosen.parts["test"].labels.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        ((0, 3), "'toy' has no class 3; choose from 0 to 2"),
-        ((1, 1), "class 1 is chosen twice"),
-        ((1,), "choose at least 2"),
-    ],
-)
-def test_bad_selection_is_refused(classes, message):
-    with pytest.raises(UserError, match=message):
-        select_classes(collection(), classes)
+def test_neighbours_are_taken_without_a_copy():
+    images = numbered([0, 1, 2, 0])
+    assert np.shares_memory(images.take(np.array([1, 2])).images, images.images)
+    assert positions(images.take(np.array([1, 2]))) == [1, 2]
+    assert positions(images.take(np.array([2, 0]))) == [2, 0]
+    assert len(images.take(np.array([], np.int64))) == 0
 
 
 def test_limit_per_class_keeps_small_classes_whole():
@@ -101,23 +88,31 @@ def test_limit_per_class_keeps_small_classes_whole():
     seed=st.integers(0, 2**31),
 )
 def test_validation_part_is_a_stratified_partition(labels, fraction, seed):
-    images = numbered(labels)
-    train, validation = split_per_class(images, fraction, seed=seed)
-    assert sorted(positions(train) + positions(validation)) == list(range(len(labels)))
-    assert set(train.labels) == set(validation.labels) == set(labels)
+    labels = np.asarray(labels, np.int32)
+    train, validation = split_rows(labels, fraction, seed=seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert set(labels[train]) == set(labels[validation]) == set(labels)
     for label in set(labels):
-        available, drawn = labels.count(label), int((validation.labels == label).sum())
+        available, drawn = (labels == label).sum(), (labels[validation] == label).sum()
         assert abs(drawn - fraction * available) <= 1
-    again = split_per_class(images, fraction, seed=seed)
-    assert positions(again[1]) == positions(validation)
+    np.testing.assert_array_equal(split_rows(labels, fraction, seed=seed)[1], validation)
 
 
 def test_validation_part_by_count():
-    train, validation = split_per_class(numbered([0, 1] * 10), 3, seed=0)
-    assert np.bincount(validation.labels).tolist() == [3, 3]
-    assert np.bincount(train.labels).tolist() == [7, 7]
-    other = split_per_class(numbered([0, 1] * 10), 3, seed=1)[1]
-    assert positions(other) != positions(validation)
+    labels = np.array([0, 1] * 10, np.int32)
+    train, validation = split_rows(labels, 3, seed=0)
+    assert np.bincount(labels[validation]).tolist() == [3, 3]
+    assert np.bincount(labels[train]).tolist() == [7, 7]
+    assert not np.array_equal(split_rows(labels, 3, seed=1)[1], validation)
+
+
+def test_only_classes_in_use_must_have_enough_images():
+    labels = np.array([0, 0, 1, 2, 2, 2], np.int32)
+    with pytest.raises(UserError, match=r"class 1 has 1 image\(s\)"):
+        split_rows(labels, 1, seed=0)
+    train, validation = split_rows(labels, 1, seed=0, classes=[0, 2])
+    assert labels[train].tolist() == [0, 2, 2]
+    assert labels[validation].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -133,4 +128,4 @@ def test_validation_part_by_count():
 )
 def test_impossible_part_is_refused(size, seed, message):
     with pytest.raises(UserError, match=message):
-        split_per_class(numbered([0, 0, 1]), size, seed=seed)
+        split_rows(np.array([0, 0, 1], np.int32), size, seed=seed)

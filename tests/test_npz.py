@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 from miniatures import npz_arrays, write_npz
@@ -52,11 +54,22 @@ def test_arrays_without_a_test_split(tmp_path):
         ({"y_test": np.array([0, 0])}, "class '1' has no image in test"),
         ({"y_train": np.repeat([1, 2], 4), "y_test": np.array([1, 2])}, "class '0' has no image"),
         ({"y_train": np.repeat([-1, 0], 4)}, "train labels run from -1 to 0"),
+        ({"y_train": np.repeat([0, 2**40], 4)}, "labels run up to 1099511627776, but there are 8"),
+        ({"y_train": np.zeros(8, int), "y_test": np.zeros(2, int)}, r"has 1 class\(es\); give"),
     ],
 )
 def test_bad_arrays_are_refused(tmp_path, changed, message):
     with pytest.raises(UserError, match=message):
         load(write_npz(tmp_path / "a.npz", **changed), image_size=8)
+
+
+def test_member_that_is_no_array_is_named(tmp_path):
+    path = tmp_path / "a.npz"
+    write_npz(path, x_test=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_test", b"no array")
+    with pytest.raises(UserError, match=r"x_test is no array; save it with numpy\.savez"):
+        load(str(path), image_size=8)
 
 
 def test_damaged_file_is_refused(tmp_path):

@@ -3,8 +3,9 @@ import pathlib
 
 import numpy as np
 import pytest
-from miniatures import class_folder_files, cub_files, image_folder_files, write_archive, write_npz
+from miniatures import COLOURS, class_folder_files, cub_files, image_folder_files, write_archive
 from PIL import Image
+from test_tfds_reader import BALANCED, prepare
 
 from dass_jax.console import console
 from dass_jax.data import array_cache, class_splits
@@ -38,11 +39,47 @@ def test_list_prepare_verify(folders):
     assert "pets.zip │ file" in before
     assert "cub200_2011: ready" in printed(datasets.prepare, ["cub200_2011"], None, 8)
     after = printed(datasets.print_datasets)
-    assert "cub200_2011 │ prepared" in after
+    assert "cub200_2011 │ prepared from other files" in after
     assert "cub200_2011-8px-" in after
     checked = printed(datasets.verify, ["cub200_2011"])
     for state in ("not the official file", "readable", "as written"):
         assert state in checked
+
+
+def test_datasets_with_several_configurations_are_listed(folders):
+    for config in ("small", "large"):
+        prepare(folders / "tfds", BALANCED, config=config)
+    listed = printed(datasets.print_datasets)
+    assert "pets/large │ prepared" in listed
+    assert "pets/small │ prepared" in listed
+    assert "readable" in printed(datasets.verify, ["pets/small"])
+
+
+def test_nothing_to_verify_is_an_error(folders):
+    with pytest.raises(UserError, match="nothing of 'tiny_imagnet' to verify"):
+        datasets.verify(["tiny_imagnet"])
+
+
+def test_another_dataset_of_that_name_is_not_verified(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    write_archive(folders / "cub200_2011", image_folder_files())
+    datasets.prepare(["./cub200_2011"], None, 8)
+    assert "as written" not in printed(datasets.verify, ["cub200_2011"])
+
+
+def test_embedded_datasets_are_ready():
+    assert printed(datasets.prepare, ["digits", "generated:blobs"], None, 8).count("ready") == 2
+
+
+def test_brackets_in_names_are_printed(folders):
+    write_archive(folders / "own" / "x[red].zip", image_folder_files())
+    assert "x[red].zip: ready" in printed(datasets.prepare, ["x[red].zip"], None, 8)
+
+
+def test_clean(folders):
+    datasets.prepare(["pets.zip"], None, 8)
+    assert "of decoded images removed" in printed(datasets.clean)
+    assert array_cache.entries() == []
 
 
 def test_damage_is_found(folders):
@@ -71,13 +108,16 @@ def test_files_are_named_for_one_official_dataset(folders):
 
 
 def test_contact_sheet(folders):
-    write_npz(folders / "own" / "a.npz")
-    sheet = folders / "sheets" / "a.png"
-    datasets.show("a.npz", str(sheet), 12, None)
+    sheet = folders / "sheets" / "pets.png"
+    datasets.show("pets.zip", str(sheet), 12, None)
     with Image.open(sheet) as image:
-        pixels = np.asarray(image.convert("L"))
-    assert pixels.shape[0] > 100
-    assert (pixels < 20).mean() > 0.01  # nearly black images on a white page
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for colour in COLOURS.values():
+        assert (pixels == colour).all(1).sum() > 500
+    with pytest.raises(UserError, match="--classes=0: show at least one"):
+        datasets.show("pets.zip", str(sheet), 0, None)
+    with pytest.raises(UserError, match="image size 0: give a positive"):
+        datasets.show("pets.zip", str(sheet), 3, 0)
 
 
 def test_class_splits_as_a_file_and_as_tasks(folders):

@@ -136,7 +136,7 @@ def test_tfrecord_is_refused_with_advice(tmp_path):
     folder = epath.Path(prepare(tmp_path, BALANCED))
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(UserError, match=r"cannot be read as array_record .*prepare_data\.py"):
+    with pytest.raises(UserError, match="not prepared as array_record files; remove it"):
         load(str(folder), image_size=8)
 
 
@@ -153,6 +153,16 @@ def test_damaged_records_are_found(tmp_path):
         read_all(folder)
     with pytest.raises(UserError, match=r"is damaged"), open_prepared(folder) as reader:
         list(reader.parts["train"].read(8))
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json", "*test*"])
+def test_other_damage_is_one_line(tmp_path, file):
+    folder = epath.Path(prepare(tmp_path, BALANCED))
+    (path,) = folder.glob(file)
+    path.write_bytes(path.read_bytes()[:20] if "json" in file else b"")
+    for read in (lambda: load(str(folder), image_size=8), lambda: read_all(folder)):
+        with pytest.raises(UserError, match="remove it and prepare it again"):
+            read()
 
 
 def test_unfinished_preparation_is_not_seen(tmp_path):

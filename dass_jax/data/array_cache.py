@@ -11,14 +11,19 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from dass_jax.console import progress_bar
-from dass_jax.data.images import Collection, Images, check_labels
+from dass_jax.data.images import (
+    Collection,
+    Images,
+    check_class_names,
+    check_image_size,
+    check_labels,
+)
 from dass_jax.data.locations import CACHE_DIR_VARIABLE, cache_dir
 from dass_jax.data.readers import FileSource, PartReader, Reader
 from dass_jax.errors import UserError
@@ -34,7 +39,8 @@ def entry_folder(source: FileSource, image_size: int) -> pathlib.Path:
     """Where the decoded images of a source lie, or will."""
     key = digest({"format": FORMAT, "image_size": image_size, **source.fingerprint})
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in source.name)
-    return cache_dir() / "arrays" / f"{name}-{image_size}px-{key}"
+    # File names may have 255 bytes, and a letter up to four.
+    return cache_dir() / "arrays" / f"{name[:40]}-{image_size}px-{key}"
 
 
 def load_or_decode(source: FileSource, image_size: int) -> Collection:
@@ -50,6 +56,7 @@ def load_or_decode(source: FileSource, image_size: int) -> Collection:
     Raises:
       UserError: the source is damaged, or there is no room for its images.
     """
+    check_image_size(image_size)
     folder = entry_folder(source, image_size)
     if (cached := _read(folder, source.name)) is not None:
         return cached
@@ -71,12 +78,21 @@ def entries() -> list[pathlib.Path]:
     return sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
 
 
-def belongs_to(folder: pathlib.Path, name: str, path: epath.Path | None) -> bool:
-    """Whether a cache entry was decoded from the source of this name, or from this file."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    if path is not None:
-        return manifest["fingerprint"]["path"] == os.fspath(path.resolve())
-    return manifest["source"] == name
+def belongs_to(folder: pathlib.Path, paths: Container[str]) -> bool:
+    """Whether a cache entry was decoded from one of these files or folders."""
+    try:
+        return json.loads((folder / MANIFEST).read_text())["fingerprint"]["path"] in paths
+    except (OSError, ValueError, KeyError):
+        # It is not believed by anybody, and made again when it is needed.
+        return False
+
+
+def remove_all() -> int:
+    """Removes all decoded images and what killed processes left; returns how many bytes."""
+    folder = cache_dir() / "arrays"
+    freed = sum(path.stat().st_size for path in folder.glob("**/*") if path.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed
 
 
 def num_bytes(folder: pathlib.Path) -> int:
@@ -110,6 +126,7 @@ def _read(folder: pathlib.Path, name: str) -> Collection | None:
 
 def _write(folder: pathlib.Path, source: FileSource, reader: Reader, image_size: int) -> None:
     """Decodes a source into a folder that takes its name when it is complete."""
+    check_class_names(f"dataset {source.name!r}", reader.class_names)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     # The lock is held, so what lies there was left by a process that died.
     shutil.rmtree(unfinished, ignore_errors=True)

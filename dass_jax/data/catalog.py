@@ -6,7 +6,6 @@ import it.
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from urllib.parse import urlsplit
@@ -61,18 +60,22 @@ def prepare_catalog(name: str) -> epath.Path:
 
 def _check_reachable(name: str) -> None:
     """Fails in seconds where TFDS would try for minutes."""
+    import requests
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=tfds_dir())
-    addresses = {urlsplit(url)._replace(path="", query="") for url in builder.url_infos}
+    addresses = {urlsplit(url)._replace(path="/", query="") for url in builder.url_infos}
     for address in sorted(addresses):
-        port = address.port or {"http": 80, "ftp": 21}.get(address.scheme, 443)
+        if address.scheme not in ("http", "https"):
+            continue
         try:
-            socket.create_connection((address.hostname, port), _TIMEOUT_SECONDS).close()
-        except OSError as error:
+            # Any answer will do; requests knows of proxies.
+            requests.head(address.geturl(), timeout=_TIMEOUT_SECONDS)
+        except requests.RequestException as error:
             raise UserError(
-                f"{name} cannot be downloaded: {address.hostname} cannot be reached ({error}); "
-                f"prepare it where there is a network and copy its folder to {tfds_dir() / name}"
+                f"{name} cannot be downloaded: {address.hostname} cannot be reached "
+                f"({type(error).__name__}); prepare it where there is a network and copy its "
+                f"folder to {tfds_dir() / name}"
             ) from error
 
 

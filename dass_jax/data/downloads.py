@@ -55,7 +55,14 @@ def check(file: RemoteFile, path: epath.Path) -> Checksum:
     """Compares a file with the official one; unknown if only its first bytes are needed."""
     if file.md5 is None or file.num_bytes is not None:
         return Checksum.UNKNOWN
-    return Checksum.OFFICIAL if md5_of(path) == file.md5 else Checksum.DIFFERENT
+    return compare(file, md5_of(path))
+
+
+def compare(file: RemoteFile, md5: str) -> Checksum:
+    """Compares the MD5 of a file with that of the official one."""
+    if file.md5 is None:
+        return Checksum.UNKNOWN
+    return Checksum.OFFICIAL if md5 == file.md5 else Checksum.DIFFERENT
 
 
 def find_file(file: RemoteFile, folders: Sequence[epath.Path]) -> epath.Path | None:

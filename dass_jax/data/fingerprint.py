@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from dass_jax.data.archives import FolderArchive
+from dass_jax.data.archives.file_system import stamp_file, stamp_files
 
 
 def file_stamps(path: epath.Path) -> Mapping[str, Any]:
@@ -16,17 +16,8 @@ def file_stamps(path: epath.Path) -> Mapping[str, Any]:
     Contents are not read: a second look at 50,000 files takes well under a second.
     """
     if path.is_dir():
-        names = [name for name in FolderArchive(path).names if not name.endswith("/")]
-        stamps = [(name, *_stamp(path / name)) for name in names]
+        stamps = stamp_files(path)
     else:
-        stamps = [(path.name, *_stamp(path))]
+        stamps = [(path.name, *stamp_file(path))]
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()
     return {"path": os.fspath(path.resolve()), "files": len(stamps), "stamps": digest}
-
-
-def _stamp(path: epath.Path) -> tuple[int, int]:
-    if "://" in os.fspath(path):
-        remote = path.stat()
-        return remote.length, int(remote.mtime)
-    local = os.stat(path)
-    return local.st_size, local.st_mtime_ns

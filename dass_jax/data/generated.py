@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dass_jax.data import families
-from dass_jax.data.images import Collection, Images
+from dass_jax.data.images import Collection, Images, check_image_size
 from dass_jax.data.splitting import seeded_rng
 from dass_jax.errors import UserError
 
@@ -56,6 +56,7 @@ def generate(
         close = difflib.get_close_matches(family, FAMILIES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(FAMILIES)}"
         raise UserError(f"no family {family!r} of generated images; {hint}")
+    check_image_size(image_size)
     if num_classes < 2 or min(images_per_class_train, images_per_class_test) < 1:
         raise UserError(
             f"cannot generate {num_classes} classes with {images_per_class_train} training and "

@@ -47,7 +47,11 @@ class Images:
         return len(self.labels)
 
     def take(self, indices: Int64[np.ndarray, " M"]) -> "Images":
-        """Returns the images at these positions, in this order."""
+        """Returns the images at these positions, in this order; neighbours are not copied."""
+        first, count = (int(indices[0]), len(indices)) if len(indices) else (0, 0)
+        if np.array_equal(indices, np.arange(first, first + count)):
+            chosen = slice(first, first + count)
+            return Images(self.images[chosen], self.labels[chosen])
         return Images(self.images[indices], self.labels[indices])
 
 
@@ -75,10 +79,7 @@ class Collection:
                 f"dataset {self.name!r} has the parts {', '.join(sorted(self.parts)) or 'none'}; "
                 "give train and test, or all"
             )
-        if len(self.class_names) < 2:
-            raise UserError(
-                f"dataset {self.name!r} has {len(self.class_names)} class(es); give at least 2"
-            )
+        check_class_names(f"dataset {self.name!r}", self.class_names)
         for part, images in self.parts.items():
             check_labels(f"dataset {self.name!r}", part, images.labels, self.class_names)
         sizes = {images.images.shape[1] for images in self.parts.values()}
@@ -118,31 +119,16 @@ class ImageDataset:
         return self.train.images.shape[1]
 
 
-def select_classes(collection: Collection, classes: Sequence[int]) -> Collection:
-    """Keeps some classes and renumbers them 0..k-1 in the given order.
+def check_image_size(image_size: int) -> None:
+    """Raises a UserError unless images can have this size."""
+    if image_size < 1:
+        raise UserError(f"image size {image_size}: give a positive number of pixels")
 
-    Args:
-      collection: where to choose from.
-      classes: at least two different labels of ``collection``.
 
-    Raises:
-      UserError: a class that does not exist, appears twice, or fewer than two of them.
-    """
-    num_classes = len(collection.class_names)
-    _check_classes(collection.name, classes, num_classes)
-    new_label = np.full(num_classes, -1, np.int32)
-    new_label[list(classes)] = np.arange(len(classes))
-
-    def relabel(images: Images) -> Images:
-        labels = new_label[images.labels]
-        kept = np.flatnonzero(labels >= 0)
-        return Images(images.images[kept], labels[kept])
-
-    return dataclasses.replace(
-        collection,
-        class_names=tuple(collection.class_names[label] for label in classes),
-        parts={part: relabel(images) for part, images in collection.parts.items()},
-    )
+def check_class_names(what: str, class_names: Sequence[str]) -> None:
+    """Raises a UserError unless there are at least two classes."""
+    if len(class_names) < 2:
+        raise UserError(f"{what} has {len(class_names)} class(es); give at least 2")
 
 
 def check_labels(what: str, part: str, labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -164,7 +150,7 @@ def check_labels(what: str, part: str, labels: np.ndarray, class_names: Sequence
         )
 
 
-def _check_classes(name: str, classes: Sequence[int], num_classes: int) -> None:
+def check_classes(name: str, classes: Sequence[int], num_classes: int) -> None:
     """Raises a UserError unless these are at least two different labels of a dataset."""
     for label in classes:
         if not 0 <= label < num_classes:

@@ -42,10 +42,21 @@ def cache_dir() -> pathlib.Path:
 
 
 def find(source: str) -> epath.Path | None:
-    """The file or folder of this path, as it is or in the user's folder of datasets."""
+    """The file or folder of this path, as it is or in the user's folder of datasets.
+
+    Raises:
+      UserError: a kind of URL that cannot be read here.
+    """
     if not source:
         return None
-    path, folder = epath.Path(source).expanduser(), data_dir()
-    # An absolute path stays what it is when it is joined.
-    candidates = [path] if folder is None else [path, folder / source]
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    try:
+        path, folder = epath.Path(source).expanduser(), data_dir()
+        # An absolute path stays what it is when it is joined.
+        candidates = [path] if folder is None else [path, folder / source]
+        return next((candidate for candidate in candidates if candidate.exists()), None)
+    # What epath raises for https:// and, where no backend is installed, for gs://.
+    except (KeyError, ImportError) as error:
+        raise UserError(
+            f"cannot read {source}: download the file and give its path; for gs:// and s3:// "
+            "install fsspec and gcsfs or s3fs"
+        ) from error

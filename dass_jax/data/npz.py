@@ -28,7 +28,7 @@ def open_npz(path: epath.Path) -> Iterator[Reader]:
     suffixes = {"all": ""} if "x" in arrays else {"train": "_train", "test": "_test"}
     for suffix in suffixes.values():
         _check_arrays(path, suffix, arrays[f"x{suffix}"], arrays[f"y{suffix}"])
-    class_names = _class_names(arrays, [arrays[f"y{suffix}"] for suffix in suffixes.values()])
+    class_names = _class_names(path, arrays, [arrays[f"y{suffix}"] for suffix in suffixes.values()])
     for part, suffix in suffixes.items():
         check_labels(str(path), part, arrays[f"y{suffix}"], class_names)
     yield Reader(
@@ -55,14 +55,20 @@ def _read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
                 if missing:
                     raise UserError(f"{path} has no array {missing[0]!r}; add it")
                 wanted = [name for name in (*required, "class_names") if name in content]
-                return {name: content[name] for name in wanted}
+                arrays = {name: content[name] for name in wanted}
     except UserError:
         raise
     # ValueError: numpy's word for arrays of Python objects, which would need unpickling.
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # MemoryError: a damaged header that promises more than there is.
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path} is damaged or holds objects ({error}); save plain arrays with numpy.savez"
         ) from error
+    for name, array in arrays.items():
+        # numpy returns the bytes of a member that is no array.
+        if not isinstance(array, np.ndarray):
+            raise UserError(f"{path}: {name} is no array; save it with numpy.savez")
+    return arrays
 
 
 def _check_arrays(path: epath.Path, suffix: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -79,10 +85,19 @@ def _check_arrays(path: epath.Path, suffix: str, images: np.ndarray, labels: np.
         )
 
 
-def _class_names(arrays: dict[str, np.ndarray], labels: list[np.ndarray]) -> tuple[str, ...]:
+def _class_names(
+    path: epath.Path, arrays: dict[str, np.ndarray], labels: list[np.ndarray]
+) -> tuple[str, ...]:
     if "class_names" in arrays:
         return tuple(str(name) for name in arrays["class_names"].astype(str).ravel())
-    return tuple(str(label) for label in range(max(int(part.max()) for part in labels) + 1))
+    highest = max(int(part.max()) for part in labels)
+    # Every class has an image, so there are no more classes than images.
+    if highest >= max(map(len, labels)):
+        raise UserError(
+            f"{path}: labels run up to {highest}, but there are {max(map(len, labels))} images; "
+            "number the classes from 0"
+        )
+    return tuple(str(label) for label in range(highest + 1))
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> PartReader:

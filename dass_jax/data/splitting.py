@@ -1,9 +1,9 @@
 """Seeded ways to cut labelled images into parts, class by class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from dass_jax.data.images import Images
 from dass_jax.errors import UserError
@@ -28,22 +28,30 @@ def limit_per_class(images: Images, count: int, seed: int) -> Images:
     """
     if count < 1:
         raise UserError(f"{count} images per class were asked for; ask for at least 1")
-    kept, _ = _draw_per_class(images, lambda _, available: min(count, available), seed)
+    kept, _ = _draw_per_class(images.labels, lambda _, available: min(count, available), seed)
     return images.take(kept)
 
 
-def split_per_class(images: Images, size: int | float, *, seed: int) -> tuple[Images, Images]:
+def split_rows(
+    labels: Int32[np.ndarray, " N"],
+    size: int | float,
+    *,
+    seed: int,
+    classes: Collection[int] | None = None,
+) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " Q"]]:
     """Cuts a part out of a split, class by class.
 
     Every image lands in exactly one part, and each part has every class.
 
     Args:
-      images: the split to cut.
+      labels: of the images of the split.
       size: what is cut out of each class: a number of images, or a share in (0, 1) as a float.
       seed: of ``np.random.default_rng``; the same seed gives the same parts.
+      classes: those that will be used, all by default; only they must have enough images. They
+        change nothing else: the draw for a class does not depend on which others are used.
 
     Returns:
-      ``(rest, part)``, each in the order of ``images``.
+      ``(rest, part)``, positions in ascending order.
 
     Raises:
       UserError: a size out of range, or a class with too few images for both parts.
@@ -58,28 +66,28 @@ def split_per_class(images: Images, size: int | float, *, seed: int) -> tuple[Im
         if isinstance(wanted, float):
             # Rounding must not empty either part of a small class.
             wanted = max(1, min(round(wanted * available), available - 1))
-        if wanted >= available:
+        if wanted >= available and (classes is None or label in classes):
             raise UserError(
                 f"class {label} has {available} image(s), too few to set {wanted} aside and leave "
                 "at least 1; add images or ask for fewer"
             )
         return wanted
 
-    part, rest = _draw_per_class(images, how_many, seed)
-    return images.take(rest), images.take(part)
+    part, rest = _draw_per_class(labels, how_many, seed)
+    return rest, part
 
 
 def _draw_per_class(
-    images: Images, how_many: Callable[[int, int], int], seed: int
+    labels: Int32[np.ndarray, " N"], how_many: Callable[[int, int], int], seed: int
 ) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " Q"]]:
     """Positions drawn without replacement, ``how_many(label, available)`` a class; and the others.
 
     Both in ascending order.
     """
     rng = seeded_rng(seed)
-    drawn = np.zeros(len(images), bool)
-    for label in np.unique(images.labels):
-        members = np.flatnonzero(images.labels == label)
+    drawn = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
         count = how_many(int(label), len(members))
         drawn[rng.permutation(members)[:count]] = True
     return np.flatnonzero(drawn), np.flatnonzero(~drawn)

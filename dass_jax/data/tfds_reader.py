@@ -43,15 +43,30 @@ def prepared_folder(path: epath.Path) -> epath.Path | None:
     ]  # fmt: skip
     if versions:
         return max(versions, key=lambda child: tuple(map(int, child.name.split("."))))
-    configs = [child for child in folders if child.is_dir() and _is_config(child)]
+    configs = [child for child in folders if _is_config(child)]
     if len(configs) > 1:
         names = ", ".join(sorted(f"{path.name}/{child.name}" for child in configs))
         raise UserError(f"{path} holds several configurations; name one of {names}")
     return prepared_folder(configs[0]) if configs else None
 
 
+def prepared_names(folder: epath.Path) -> list[str]:
+    """The names of all prepared datasets in a folder, with their configurations if several."""
+    if not folder.is_dir():
+        return []
+    names = []
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            configs = sorted(inner.name for inner in child.iterdir() if _is_config(inner))
+            if len(configs) > 1:
+                names += [f"{child.name}/{config}" for config in configs]
+            elif prepared_folder(child) is not None:
+                names.append(child.name)
+    return names
+
+
 def _is_config(folder: epath.Path) -> bool:
-    return any(
+    return folder.is_dir() and any(
         _VERSION.fullmatch(child.name) and (child / INFO_FILE).exists()
         for child in folder.iterdir()
     )
@@ -73,7 +88,7 @@ def open_prepared(folder: epath.Path) -> Iterator[Reader]:
     """
     import tensorflow_datasets as tfds
 
-    try:
+    with _damage_named(folder):
         builder = tfds.builder_from_directory(folder)
         image_key, label_key = _keys(folder, builder.info, tfds)
         label = builder.info.features[label_key]
@@ -83,18 +98,29 @@ def open_prepared(folder: epath.Path) -> Iterator[Reader]:
         sources = {
             name: builder.as_data_source(name, decoders=decoders) for name in builder.info.splits
         }
-    except (NotImplementedError, ValueError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{folder} cannot be read as array_record ({str(error).splitlines()[0]}); prepare it "
-            "again with bin/prepare_data.py"
-        ) from error
-    parts = _divide(folder, sources, label_key)
+        parts = _divide(folder, sources, label_key)
     names = tuple(str(name) for name in label.names)
     yield Reader(
         names, {part: _part(folder, chosen, image_key, label_key) for part, chosen in parts.items()}
     )
+
+
+@contextlib.contextmanager
+def _damage_named(folder: epath.Path) -> Iterator[None]:
+    """One line for whatever TFDS, protobuf and array_record raise on damaged files."""
+    try:
+        yield
+    except UserError:
+        raise
+    except NotImplementedError as error:
+        raise UserError(
+            f"{folder} was not prepared as array_record files; remove it and prepare it again"
+        ) from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{folder} is damaged ({reason}); remove it and prepare it again"
+        ) from error
 
 
 def read_all(folder: epath.Path) -> None:
@@ -105,22 +131,24 @@ def read_all(folder: epath.Path) -> None:
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
-    for name, split in builder.info.splits.items():
-        source = builder.as_data_source(name, deserialize_method="raw")
-        if sum(1 for _ in _records(folder, source)) != split.num_examples:
-            raise UserError(f"{folder}: split {name} is incomplete; remove it and prepare it again")
+    with _damage_named(folder):
+        builder = tfds.builder_from_directory(folder)
+        for name, split in builder.info.splits.items():
+            source = builder.as_data_source(name, deserialize_method="raw")
+            if sum(1 for _ in _records(folder, source)) != split.num_examples:
+                raise UserError(
+                    f"{folder}: split {name} is incomplete; remove it and prepare it again"
+                )
 
 
 def _records(folder: epath.Path, source: Any) -> Iterator[Any]:
     """All examples of a split, many at a time: one by one takes three times as long."""
-    try:
-        for start in range(0, len(source), _RECORDS_AT_A_TIME):
-            stop = min(start + _RECORDS_AT_A_TIME, len(source))
-            yield from source.__getitems__(range(start, stop))
-    # RuntimeError: what array_record raises when a checksum differs.
-    except (RuntimeError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"{folder} is damaged ({error}); remove it and prepare it again") from error
+    for start in range(0, len(source), _RECORDS_AT_A_TIME):
+        with _damage_named(folder):
+            records = source.__getitems__(
+                range(start, min(start + _RECORDS_AT_A_TIME, len(source)))
+            )
+        yield from records
 
 
 def _keys(folder: epath.Path, info: Any, tfds: Any) -> tuple[str, str]:

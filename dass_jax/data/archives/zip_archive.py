@@ -46,7 +46,8 @@ class ZipArchive:
                 raise UserError(
                     f"{path}: {name} is encrypted; make the zip file again without a password"
                 )
-            self._members[f"{name}/" if member.is_dir() else name] = member
+            is_folder = member.filename.endswith(("/", "\\"))
+            self._members[f"{name}/" if is_folder else name] = member
         self.names = tuple(sorted(self._members))
 
     def read(self, name: str) -> bytes:

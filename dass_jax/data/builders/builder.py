@@ -70,8 +70,9 @@ class ReleaseBuilder(  # type: ignore[call-arg]
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
+        # TFDS keeps "all" for itself; a lone training split is read as one that is yet to be cut.
         return {
-            name: self._generate_examples(split.read())
+            "train" if name == "all" else name: self._generate_examples(split.read())
             for name, split in self._content.splits.items()
         }
 

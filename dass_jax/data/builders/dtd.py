@@ -15,6 +15,7 @@ from dass_jax.data.layouts import (
     list_class_files,
     list_dtd,
 )
+from dass_jax.errors import UserError
 
 _FOLDS = range(1, 11)
 
@@ -24,6 +25,11 @@ def _list_fold(archive: Archive, config: str) -> ClassFiles:
     if root is not None:
         return list_dtd(archive, root, fold=int(config.removeprefix("split")))
     # Textures that somebody has arranged otherwise, with one split of their own.
+    if config != RELEASE.configs[0]:
+        raise UserError(
+            f"{archive.path} has no labels/train1.txt and so no numbered splits; prepare "
+            f"{RELEASE.name} without one, or from the official archive"
+        )
     return list_class_files(archive)
 
 

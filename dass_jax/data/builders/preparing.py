@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from absl import logging
 from etils import epath
 
 from dass_jax.console import console, count, progress_bar
 from dass_jax.data.builders.release import Release
-from dass_jax.data.downloads import Checksum, RemoteFile, check, find_file, find_or_fetch, md5_of
+from dass_jax.data.downloads import Checksum, RemoteFile, compare, find_file, find_or_fetch, md5_of
 from dass_jax.data.locations import TFDS_DIR_VARIABLE, data_dir, tfds_dir
 from dass_jax.data.tfds_reader import prepared_folder
 from dass_jax.errors import UserError
@@ -43,7 +44,17 @@ def prepare_release(
     config = _check_config(release, config)
     folder = release_folder(release, config)
     if prepared_folder(folder) is not None:
+        if files is not None:
+            raise UserError(
+                f"{release.name} is prepared already, in {folder}; remove it to prepare it from "
+                "other files"
+            )
         return folder
+    if "://" in os.fspath(tfds_dir()):
+        raise UserError(
+            f"cannot prepare {release.name} in {tfds_dir()}: set {TFDS_DIR_VARIABLE} to a local "
+            "folder, and copy it afterwards"
+        )
     with _disk_errors(release), exclusive(tfds_dir() / f".{release.name}.lock"):
         if prepared_folder(folder) is None:
             paths = list(files) if files is not None else _collect_files(release)
@@ -67,11 +78,20 @@ def files_at_hand(release: Release) -> list[epath.Path] | None:
     """A complete set of files of a release, if there is one."""
     folders = [*search_folders(release), download_folder(release)]
     for alternative in release.files:
-        found = [find_file(file, folders) for file in alternative]
-        paths = [path for path in found if path is not None]
-        if len(paths) == len(found):
-            return paths
+        found = _found(alternative, folders)
+        if len(found) == len(alternative):
+            return list(found.values())
     return None
+
+
+def _found(files: Sequence[RemoteFile], folders: Sequence[epath.Path]) -> dict[str, epath.Path]:
+    """Which of some files are there, and are not shorter than what is needed of them."""
+    found = {file.name: find_file(file, folders) for file in files}
+    needed = {file.name: file.num_bytes or 0 for file in files}
+    return {
+        name: path for name, path in found.items()
+        if path is not None and (path.is_dir() or path.stat().length >= needed[name])
+    }  # fmt: skip
 
 
 def _check_config(release: Release, config: str) -> str:
@@ -87,7 +107,10 @@ def _collect_files(release: Release) -> list[epath.Path]:
     """Files placed by hand, or else downloaded ones."""
     if (paths := files_at_hand(release)) is not None:
         return paths
-    wanted, folders = release.files[0], search_folders(release)
+    folders = search_folders(release)
+    everywhere = [*folders, download_folder(release)]
+    # Who has placed most of one set lacks the rest of that one.
+    wanted = max(release.files, key=lambda files: len(_found(files, everywhere)))
     with progress_bar(f"files of {release.name}", len(wanted)) as advance:
         paths = []
         for file in wanted:
@@ -125,13 +148,14 @@ def _origin(release: Release, paths: Sequence[epath.Path]) -> Mapping[str, Any]:
         file = known.get(path.name, RemoteFile(path.name, release.homepage))
         if file.num_bytes is not None or path.is_dir():
             continue
-        status = check(file, path)
+        md5 = md5_of(path)
+        status = compare(file, md5)
         if status is Checksum.DIFFERENT:
             console.print(
                 f"note: {path} is not the official file (its MD5 differs); {release.name} is "
                 "prepared from it as it is"
             )
-        origin[path.name] = {"md5": md5_of(path), "official": status.value}
+        origin[path.name] = {"md5": md5, "official": status.value}
     return origin
 
 
@@ -141,6 +165,7 @@ def _quiet_tfds() -> Iterator[None]:
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield

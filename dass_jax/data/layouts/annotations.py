@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dass_jax.data.archives import Archive
-from dass_jax.data.layouts.class_files import is_image
+from dass_jax.data.archives.member_names import is_image
 from dass_jax.errors import UserError
 
 

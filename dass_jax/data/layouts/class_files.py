@@ -1,15 +1,14 @@
 """The image files of a dataset by class, and what makes them complete."""
 
 import dataclasses
+import itertools
+import os
 import posixpath
 from collections.abc import Iterable, Mapping
 
 from dass_jax.data.archives import Archive
+from dass_jax.data.archives.member_names import is_image
 from dass_jax.errors import UserError
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-)
 
 FilesByClass = Mapping[str, list[str]]
 
@@ -53,8 +52,8 @@ def complete_class_files(
       class_names: the classes for people; the ids by default.
 
     Raises:
-      UserError: fewer than two classes, one of them listed twice, or a class that a split lacks or
-        has no image of.
+      UserError: fewer than two classes, one of them listed twice, a class that a split lacks or
+        has no image of, or a file that is in two splits by a link.
     """
     class_ids = tuple(class_ids)
     if len(set(class_ids)) < len(class_ids):
@@ -68,6 +67,7 @@ def complete_class_files(
     if len(class_ids) < 2:
         found = f"one class only, {class_ids[0]!r}" if class_ids else "no class"
         raise UserError(f"{archive.path} holds {found}; give at least two classes of images")
+    _check_shared_files(archive, splits)
     return ClassFiles(class_ids, tuple(class_names or class_ids), splits)
 
 
@@ -88,9 +88,27 @@ def _check_split(
             )
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image, by its suffix."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _check_shared_files(archive: Archive, splits: Mapping[str, FilesByClass]) -> None:
+    """Refuses splits that share files because a folder of one is a link to one of the other."""
+    real_files = {split: _real_files(archive, by_class) for split, by_class in splits.items()}
+    for (split, files), (other, in_other) in itertools.combinations(real_files.items(), 2):
+        for shared in files.keys() & in_other.keys():
+            raise UserError(
+                f"{archive.path}: {files[shared]} in {split} and {in_other[shared]} in {other} are "
+                "the same file by a link between folders; give each split its own images"
+            )
+
+
+def _real_files(archive: Archive, by_class: FilesByClass) -> dict[tuple[str, str], str]:
+    """The names of files by where they really are, as far as links to folders tell."""
+    real_files, real_folders = {}, {}
+    for name in itertools.chain.from_iterable(by_class.values()):
+        folder, file = posixpath.split(name)
+        if folder not in real_folders:
+            # In a zip or tar file, where no folder is a link, this is but another name for it.
+            real_folders[folder] = os.path.realpath(archive.path / folder)
+        real_files[real_folders[folder], file] = name
+    return real_files
 
 
 def files_by_folder(archive: Archive, prefix: str) -> dict[str, list[str]]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dass_jax.data.archives import Archive
+from dass_jax.data.archives.member_names import is_image
 from dass_jax.data.layouts.annotations import AnnotatedFiles, Line, bad_line, read_annotation
-from dass_jax.data.layouts.class_files import ClassFiles, complete_class_files, is_image
+from dass_jax.data.layouts.class_files import ClassFiles, complete_class_files
 from dass_jax.errors import UserError
 
 JOINT_MARKER = "cars_annos.mat"
