@@ -15,6 +15,7 @@ from etils import epath
 from miniatures import write_archive, write_folder, write_tar, write_zip
 
 from dass_jax.data.archives import Archive, open_archive, open_archives
+from dass_jax.data.fingerprint import file_stamps
 from dass_jax.errors import UserError
 
 KINDS = ["pets", "pets.zip", "pets.tar", "pets.tar.gz", "pets.tgz", "pets.tar.bz2", "pets.tar.xz"]
@@ -83,7 +84,7 @@ def test_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["pets.zip", "pets.tar", "pets.tar.gz"])
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "a/..", "/x", "//host/x", "\\x", "..\\x", "C:\\x", "C:x", "a\\..\\x"],
+    ["../x", "a/../../x", "a/..", "/x", "//host/x", "\\x", "..\\x", "C:\\x", "c:/x", "a\\..\\x"],
 )
 def test_unsafe_paths_are_refused(tmp_path, kind, name):
     path = write_archive(tmp_path / kind, {"a/1.txt": b"one", name: b"evil"})
@@ -95,6 +96,69 @@ def test_unsafe_paths_are_refused(tmp_path, kind, name):
 def test_names_with_dots_are_safe(tmp_path):
     files = {"..a/1": b"hidden", "a../1..2": b"shown"}
     assert read_all(write_zip(tmp_path / "pets.zip", files)) == {"a../1..2": b"shown"}
+
+
+@pytest.mark.parametrize("kind", ["pets.zip", "pets.tar"])
+def test_names_with_backslashes_and_colons(tmp_path, kind):
+    """Old tools on Windows write the one, classes may be called the other."""
+    files = {"a\\b\\0.png": b"zero", "x: y/1.png": b"one", "C:x/2.png": b"two"}
+    path = write_archive(tmp_path / kind, files)
+    if kind == "pets.zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("empty\\", b"")
+    assert read_all(path) == {"a/b/0.png": b"zero", "x: y/1.png": b"one", "C:x/2.png": b"two"}
+
+
+def write_links(path, links):
+    """A tar file of two images, and links by name."""
+    compression = "gz" if path.suffix == ".gz" else ""
+    with tarfile.open(path, f"w:{compression}") as archive:
+        for name, (kind, target) in links.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+        for name in ("a/1.jpg", ".pool/2"):
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+
+
+@pytest.mark.parametrize("kind", ["pets.tar", "pets.tar.gz"])
+def test_links_in_tars_are_the_files_they_lead_to(tmp_path, kind):
+    links = {
+        "b/3.jpg": (tarfile.SYMTYPE, "../.pool/2"),
+        "b/1.jpg": (tarfile.SYMTYPE, "../a/1.jpg"),
+        "b/2.jpg": (tarfile.LNKTYPE, "./a/1.jpg"),
+        "b/4.jpg": (tarfile.SYMTYPE, "2.jpg"),
+        "folder": (tarfile.SYMTYPE, "a"),
+        "._5.jpg": (tarfile.SYMTYPE, "nowhere"),
+    }
+    write_links(tmp_path / kind, links)
+    with (
+        mock.patch.object(
+            gzip._GzipReader, "_rewind", autospec=True, side_effect=gzip._GzipReader._rewind
+        ) as rewind,
+        open_archive(tmp_path / kind) as archive,
+    ):
+        assert archive.names == ("a/1.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg", "b/4.jpg")
+        order = archive.in_reading_order(archive.names)
+        assert order == ["a/1.jpg", "b/1.jpg", "b/2.jpg", "b/4.jpg", "b/3.jpg"]
+        assert [archive.read(name) for name in order] == [b"a/1.jpg"] * 4 + [b".pool/2"]
+        # Each content is read once only.
+        assert rewind.call_count <= 1
+
+
+@pytest.mark.parametrize("link", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../../a/1.jpg", "../a/2.jpg", "../a", "9.jpg", "../b/9.jpg"]
+)
+def test_images_that_are_links_to_nothing_are_refused(tmp_path, link, target):
+    write_links(tmp_path / "pets.tar", {"b/9.jpg": (link, target)})
+    with pytest.raises(UserError) as error, open_archive(tmp_path / "pets.tar"):
+        pass
+    assert f"pets.tar: b/9.jpg is a link to {target}, which is no file in it; make" in str(
+        error.value
+    )
 
 
 def test_links_and_devices_in_tars_are_left_out(tmp_path):
@@ -230,11 +294,43 @@ def test_remote_folders_are_listed_the_same(tmp_path):
         assert tuple(sorted(_walk_remote(epath.Path(tmp_path), ""))) == archive.names
 
 
-def test_large_folder_is_listed_quickly(tmp_path):
-    for folder in range(50):
-        (tmp_path / str(folder)).mkdir()
+def make_many_files(path, folders):
+    for folder in range(folders):
+        (path / str(folder)).mkdir()
         for number in range(100):
-            (tmp_path / str(folder) / f"{number}.jpg").touch()
+            (path / str(folder) / f"{number}.jpg").touch()
+
+
+def test_many_files_are_stamped_quickly(tmp_path):
+    make_many_files(tmp_path, 50)
+    with mock.patch("os.stat", side_effect=os.stat) as stat:
+        start = time.monotonic()
+        assert file_stamps(epath.Path(tmp_path))["files"] == 5000
+        # 50,000 files should take well under a second.
+        assert time.monotonic() - start < 0.5
+    # Most of the time would go into a path for each file.
+    assert stat.call_count < 100
+
+
+def test_stamps_of_a_folder_tell_changes(tmp_path):
+    write_folder(tmp_path / "pets", {"a/1.jpg": b"one", "a/.x": b"hidden", "2.jpg": b"two"})
+    os.symlink("a/1.jpg", tmp_path / "pets" / "link.jpg")
+    path = epath.Path(tmp_path / "pets")
+    first = file_stamps(path)
+    assert (first["path"], first["files"]) == (str(path), 3)
+    # Whoever needs the file is told when it is read.
+    os.symlink("nowhere", tmp_path / "pets" / "dead.jpg")
+    assert file_stamps(path) == first
+    os.utime(path / "a/1.jpg", (0, 0))
+    second = file_stamps(path)
+    assert second["stamps"] != first["stamps"]
+    (path / "a/1.jpg").write_bytes(b"more")
+    os.utime(path / "a/1.jpg", (0, 0))
+    assert file_stamps(path)["stamps"] != second["stamps"]
+
+
+def test_large_folder_is_listed_quickly(tmp_path):
+    make_many_files(tmp_path, 50)
     start = time.monotonic()
     with open_archive(tmp_path) as archive:
         assert len(archive.names) == 5050

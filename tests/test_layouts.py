@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,53 @@ def test_class_folders_are_not_split(tmp_path):
     }
 
 
+@pytest.mark.parametrize("prefix", ["", "top/"])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("TRAIN", "test"), ("training", "testing"), ("Training", "VAL")],
+)
+def test_other_names_of_splits(tmp_path, prefix, train, test):
+    layout = image_folder_files(prefix, splits=((train, 2), (test, 1)))
+    files = list_files(write_zip(tmp_path / "pets.zip", layout))
+    assert list(files.splits) == ["train", "test"]
+    assert files.splits["train"]["ant"] == [f"{prefix}{train}/ant/{n}.png" for n in range(2)]
+    assert files.splits["test"]["ant"] == [f"{prefix}{test}/ant/0.png"]
+
+
+def test_class_folders_with_images_in_folders_only(tmp_path):
+    deep = {f"{top}/{name}/0.png": b"" for top in ("old", "new") for name in ("ant", "bee")}
+    for prefix in ("", "top/"):
+        files = {prefix + name: data for name, data in deep.items()}
+        with pytest.raises(UserError, match=rf"only in folders inside .* {prefix}new/ant/0\.png"):
+            list_files(write_zip(tmp_path / "pets.zip", files))
+    # One class that holds images itself shows which folders the classes are.
+    files = list_changed(tmp_path, deep, {"old/0.png": b""})
+    assert files.class_ids == ("new", "old")
+
+
+@pytest.mark.parametrize("link", ["test", "test/ant"])
+def test_splits_that_share_files_by_a_link_are_refused(tmp_path, link):
+    write_folder(tmp_path, class_folder_files("train/"))
+    if link != "test":
+        write_folder(tmp_path, class_folder_files("test/"))
+        shutil.rmtree(tmp_path / link)
+    (tmp_path / link).symlink_to(tmp_path / link.replace("test", "train"))
+    with pytest.raises(UserError) as error:
+        list_files(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: train/ant/0.png in train and test/ant/0.png in test are the same file by a "
+        "link between folders; give each split its own images"
+    )
+
+
+def test_splits_may_be_links_to_different_folders(tmp_path):
+    write_folder(tmp_path / "real", image_folder_files())
+    (tmp_path / "pets").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "pets" / split).symlink_to(tmp_path / "real" / split)
+    assert list_files(tmp_path / "pets") == list_files(tmp_path / "real")
+
+
 def test_a_class_may_be_called_train(tmp_path):
     files = {"train/0.png": b"", "car/0.png": b"", "plane/0.png": b""}
     listed = list_files(write_zip(tmp_path / "things.zip", files))
@@ -156,6 +204,12 @@ def test_a_class_may_be_called_train(tmp_path):
         ({"train/ant/0.png": b"", "test/ant/0.png": b""}, "holds one class only, 'ant'"),
         ({"train/0.png": b"", "test/0.png": b""}, "has test/ but no train/CLASS/"),
         ({"val/ant/0.png": b"", "other/ant/0.png": b""}, "has val/ but no train/CLASS/"),
+        ({"Train/0.png": b"", "Test/0.png": b""}, "has Test/ but no train/CLASS/"),
+        ({"0.png": b"", "docs/notes.txt": b""}, "class 'docs' has no image;"),
+        (
+            {"train/ant/0.png": b"", "Training/ant/0.png": b"", "test/ant/0.png": b""},
+            "class folders in Training/ and in train/; put the images of both into train/",
+        ),
         ({"ant/0.png": b"", "docs/notes.txt": b"", "bee/0.png": b""}, "class 'docs' has no image;"),
     ],
 )

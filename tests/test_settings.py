@@ -223,8 +223,9 @@ def configured(request):
 
 
 def test_every_configuration_has_tasks_of_all_roles(configured):
-    for role in ("meta_train", "meta_valid", "meta_test"):
-        assert configured.with_role(role)
+    roles = {spec.role for spec in configured.tasks}
+    # or it only trains teachers
+    assert roles in ({"meta_train", "meta_valid", "meta_test"}, {"meta_test"})
     names = [spec.name.lower() for spec in configured.tasks]
     assert len(set(names)) == len(names)
 

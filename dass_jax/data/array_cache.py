@@ -31,7 +31,7 @@ from dass_jax.locks import exclusive
 from dass_jax.recipe import digest
 
 # Raised when the same files would be decoded to other pixels than before.
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 

@@ -15,9 +15,6 @@ def file_stamps(path: epath.Path) -> Mapping[str, Any]:
 
     Contents are not read: a second look at 50,000 files takes well under a second.
     """
-    if path.is_dir():
-        stamps = stamp_files(path)
-    else:
-        stamps = [(path.name, *stamp_file(path))]
+    stamps = stamp_files(path) if path.is_dir() else [(path.name, *stamp_file(path))]
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()
     return {"path": os.fspath(path.resolve()), "files": len(stamps), "stamps": digest}

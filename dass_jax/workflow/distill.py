@@ -20,10 +20,12 @@ from dass_jax.console import (
 )
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
+from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import digest
 from dass_jax.search_space import Architecture, stack
+from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.recipes import student_recipe

@@ -34,7 +34,8 @@ def clean_name(name: str, path: epath.Path) -> str:
 
 def is_visible(name: str) -> bool:
     """False for what desktops put into folders and archives, and for hidden files."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    is_hidden = name.startswith(".") or "/." in name
+    return not is_hidden and "__MACOSX" not in name.split("/")
 
 
 def is_image(name: str) -> bool:

@@ -92,7 +92,7 @@ def _check_shared_files(archive: Archive, splits: Mapping[str, FilesByClass]) ->
     """Refuses splits that share files because a folder of one is a link to one of the other."""
     real_files = {split: _real_files(archive, by_class) for split, by_class in splits.items()}
     for (split, files), (other, in_other) in itertools.combinations(real_files.items(), 2):
-        for shared in files.keys() & in_other.keys():
+        for shared in sorted(files.keys() & in_other.keys()):
             raise UserError(
                 f"{archive.path}: {files[shared]} in {split} and {in_other[shared]} in {other} are "
                 "the same file by a link between folders; give each split its own images"

@@ -23,9 +23,10 @@ _HOW_TO_ARRANGE = "arrange them as train/CLASS/*.jpg and test/CLASS/*.jpg, or as
 def list_image_folder(archive: Archive) -> ClassFiles:
     """Lists images by the folders that hold them.
 
-    The folders of splits may be in capitals. A validation folder serves as the test split where there is no other; else its images belong
-    to the training split, from which validation images are drawn. Without a ``train`` folder
-    each folder is a class, at the top or in a single top folder, and there is one split, ``all``.
+    The folders of splits may be in capitals. A validation folder serves as the test split where
+    there is no other; else its images belong to the training split, from which validation images
+    are drawn. Without a ``train`` folder each folder is a class, at the top or in a single top
+    folder, and there is one split, ``all``.
 
     Raises:
       UserError: no images or class folders, a split without its counterpart or in two folders, a
@@ -73,8 +74,7 @@ def _list_split(archive: Archive, root: str, names: Sequence[str]) -> dict[str, 
     found = {
         folder: by_class
         for folder in sorted(folders)
-        if folder.lower() in names
-        and (by_class := files_by_folder(archive, f"{root}{folder}/"))
+        if folder.lower() in names and (by_class := files_by_folder(archive, f"{root}{folder}/"))
     }
     if len(found) > 1:
         first, second, *_ = found
@@ -100,8 +100,9 @@ def _list_all(archive: Archive) -> dict[str, FilesByClass]:
                 "train/CLASS/*.jpg"
             )
     files = [name for names in by_class.values() for name in names]
-    depth = 3 if is_nested else 2
-    if all(name.count("/") >= depth for name in files):
+    class_depth = 2 if is_nested else 1
+    # Most likely these folders are the classes, and those above are splits.
+    if files and all(name.count("/") > class_depth for name in files):
         raise UserError(
             f"{archive.path} has images only in folders inside its class folders, such as "
             f"{files[0]}; {_HOW_TO_ARRANGE}"
