@@ -17,3 +17,13 @@ def _own_folders(tmp_path_factory):
         patch.setenv("DASS_CACHE_DIR", str(folder / "cache"))
         patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
         yield
+
+
+@pytest.fixture
+def own_folders(tmp_path, monkeypatch):
+    """Files of the user, prepared datasets and decoded images of one test alone."""
+    monkeypatch.setenv("DASS_DATA_DIR", str(tmp_path / "own"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("DASS_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "own").mkdir()
+    return tmp_path

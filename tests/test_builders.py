@@ -27,13 +27,8 @@ from dass_jax.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    """Own files, prepared datasets and decoded arrays of this test alone; no network."""
-    monkeypatch.setenv("DASS_DATA_DIR", str(tmp_path / "own"))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setenv("DASS_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "own").mkdir()
-    return tmp_path
+def folders(own_folders):
+    return own_folders
 
 
 def drawings(classes, count=quickdraw.TRAIN_PER_CLASS + quickdraw.TEST_PER_CLASS, path=None):

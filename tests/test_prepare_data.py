@@ -16,14 +16,10 @@ from dass_jax.workflow import datasets
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("DASS_DATA_DIR", str(tmp_path / "own"))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setenv("DASS_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "own").mkdir()
-    write_archive(tmp_path / "own" / "CUB_200_2011.tgz", cub_files())
-    write_archive(tmp_path / "own" / "pets.zip", image_folder_files())
-    return tmp_path
+def folders(own_folders):
+    write_archive(own_folders / "own" / "CUB_200_2011.tgz", cub_files())
+    write_archive(own_folders / "own" / "pets.zip", image_folder_files())
+    return own_folders
 
 
 def printed(function, *arguments):
