@@ -26,7 +26,7 @@ from dass_jax.data.images import (
 )
 from dass_jax.data.locations import CACHE_DIR_VARIABLE, cache_dir
 from dass_jax.data.readers import FileSource, PartReader, Reader
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, is_disk_full
 from dass_jax.locks import exclusive
 from dass_jax.recipe import digest
 
@@ -213,7 +213,7 @@ def _disk_errors(folder: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = f"set {CACHE_DIR_VARIABLE} to another folder"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             free = shutil.disk_usage(folder.parent).free
             raise UserError(
                 f"the disk is full ({free / 1e6:.0f} MB free) for the decoded images in "

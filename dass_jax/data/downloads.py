@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import errno
 import hashlib
 import os
 import pathlib
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from dass_jax.data.transfers import CHUNK, Progress, StoppedError, Transfer, UnavailableError
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, is_disk_full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +173,7 @@ def _stopped(file: RemoteFile, transfer: Transfer, error: StoppedError) -> UserE
 
 
 def _not_written(file: RemoteFile, transfer: Transfer, error: OSError) -> UserError:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_disk_full(error):
         where = error.filename or transfer.part
         return UserError(f"cannot write {where} to download {file.name}: {error.strerror or error}")
     needed = "more room is needed"

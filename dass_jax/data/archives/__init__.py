@@ -4,7 +4,6 @@
 """
 
 from dass_jax.data.archives.archive import Archive
-from dass_jax.data.archives.file_system import FolderArchive
 from dass_jax.data.archives.opening import ARCHIVE_SUFFIXES, open_archive, open_archives
 
-__all__ = ["ARCHIVE_SUFFIXES", "Archive", "FolderArchive", "open_archive", "open_archives"]
+__all__ = ["ARCHIVE_SUFFIXES", "Archive", "open_archive", "open_archives"]

@@ -1,12 +1,9 @@
 """DTD, describable textures: 47 classes, ten numbered splits."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-from etils import epath
+import functools
 
 from dass_jax.data.archives import Archive
-from dass_jax.data.builders.release import RawSplits, Release, open_image_archives
+from dass_jax.data.builders.release import Release, open_image_archives
 from dass_jax.data.downloads import RemoteFile
 from dass_jax.data.layouts import (
     DTD_MARKER,
@@ -33,12 +30,6 @@ def _list_fold(archive: Archive, config: str) -> ClassFiles:
     return list_class_files(archive)
 
 
-@contextmanager
-def _open(paths: Sequence[epath.Path], config: str) -> Iterator[RawSplits]:
-    with open_image_archives(paths, config, _list_fold) as content:
-        yield content
-
-
 RELEASE = Release(
     name="dtd",
     version="1.0.0",
@@ -58,6 +49,6 @@ RELEASE = Release(
             ),
         ),
     ),
-    open=_open,
+    open=functools.partial(open_image_archives, list_files=_list_fold),
     configs=tuple(f"split{fold}" for fold in _FOLDS),
 )

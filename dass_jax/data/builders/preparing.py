@@ -1,7 +1,6 @@
 """From the files of a release to a prepared dataset, once."""
 
 import contextlib
-import errno
 import io
 import os
 import shutil
@@ -16,7 +15,7 @@ from dass_jax.data.builders.release import Release
 from dass_jax.data.downloads import Checksum, RemoteFile, compare, find_file, find_or_fetch, md5_of
 from dass_jax.data.locations import TFDS_DIR_VARIABLE, data_dir, tfds_dir
 from dass_jax.data.tfds_reader import prepared_folder
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, is_disk_full
 from dass_jax.locks import exclusive
 
 
@@ -182,8 +181,7 @@ def _disk_errors(release: Release) -> Iterator[None]:
         raise
     except Exception as error:
         # array_record reports a full disk in an exception of its own.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error):
+        if is_disk_full(error) or "No space left" in str(error):
             free = shutil.disk_usage(os.fspath(tfds_dir())).free
             raise UserError(
                 f"the disk is full ({free / 1e6:.0f} MB free) while {release.name} is prepared in "
