@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from dass_jax.data.locations import is_remote
 from dass_jax.data.transfers import CHUNK, Progress, StoppedError, Transfer, UnavailableError
 from dass_jax.errors import UserError, is_disk_full
 
@@ -121,7 +122,7 @@ def fetch(
     Raises:
       UserError: it cannot be downloaded, is not the official file, or cannot be written.
     """
-    if "://" in os.fspath(folder):
+    if is_remote(folder):
         raise UserError(
             f"cannot download {file.name} to {folder}: choose a folder of this machine, or put "
             f"the file there yourself; it is at {file.url}"

@@ -15,6 +15,12 @@ TFDS_DIR_VARIABLE = "TFDS_DATA_DIR"
 CACHE_DIR_VARIABLE = "DASS_CACHE_DIR"
 
 
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL such as ``gs://bucket/folder``."""
+    # pathlib would make "gs:/" of this in a local path.
+    return "://" in os.fspath(path)
+
+
 def data_dir() -> epath.Path | None:
     """The user's folder of dataset files, if the environment names one."""
     value = os.environ.get(DATA_DIR_VARIABLE)
@@ -34,7 +40,7 @@ def cache_dir() -> pathlib.Path:
       UserError: the environment names a remote one.
     """
     value = os.environ.get(CACHE_DIR_VARIABLE)
-    if value and "://" in value:
+    if value and is_remote(value):
         raise UserError(f"{CACHE_DIR_VARIABLE}={value} is remote; name a local folder")
     if value:
         return pathlib.Path(value).expanduser()

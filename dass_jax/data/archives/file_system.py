@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from dass_jax.data.archives.member_names import is_visible
+from dass_jax.data.locations import is_remote
 from dass_jax.errors import UserError
 
 
@@ -21,7 +22,7 @@ class FolderArchive:
         """
         self.path = path
         with _listing(path):
-            if _is_remote(path):
+            if is_remote(path):
                 self.names = tuple(sorted(_walk_remote(path, "")))
             else:
                 self.names = tuple(sorted(name for name, _ in _walk(os.fspath(path))))
@@ -58,7 +59,7 @@ def stamp_files(path: epath.Path) -> list[tuple[str, int, int]]:
       UserError: a folder may not be read.
     """
     with _listing(path):
-        if _is_remote(path):
+        if is_remote(path):
             names = [name for name in _walk_remote(path, "") if not name.endswith("/")]
             return [(name, *_remote_stamp(path / name)) for name in sorted(names)]
         return sorted(_local_stamps(path))
@@ -66,7 +67,7 @@ def stamp_files(path: epath.Path) -> list[tuple[str, int, int]]:
 
 def stamp_file(path: epath.Path) -> tuple[int, int]:
     """Size and time of change of a file."""
-    if _is_remote(path):
+    if is_remote(path):
         return _remote_stamp(path)
     local = os.stat(path)
     return local.st_size, local.st_mtime_ns
@@ -96,11 +97,6 @@ def _listing(path: epath.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot list the files in {path} ({error})") from error
-
-
-def _is_remote(path: epath.Path) -> bool:
-    # pathlib would make "gs:/" of this in a local path.
-    return "://" in os.fspath(path)
 
 
 def _read(path: epath.Path) -> bytes:

@@ -13,7 +13,7 @@ from etils import epath
 from dass_jax.console import console, count, progress_bar
 from dass_jax.data.builders.release import Release
 from dass_jax.data.downloads import Checksum, RemoteFile, compare, find_file, find_or_fetch, md5_of
-from dass_jax.data.locations import TFDS_DIR_VARIABLE, data_dir, tfds_dir
+from dass_jax.data.locations import TFDS_DIR_VARIABLE, data_dir, is_remote, tfds_dir
 from dass_jax.data.tfds_reader import prepared_folder
 from dass_jax.errors import UserError, is_disk_full
 from dass_jax.locks import exclusive
@@ -49,7 +49,7 @@ def prepare_release(
                 "other files"
             )
         return folder
-    if "://" in os.fspath(tfds_dir()):
+    if is_remote(tfds_dir()):
         raise UserError(
             f"cannot prepare {release.name} in {tfds_dir()}: set {TFDS_DIR_VARIABLE} to a local "
             "folder, and copy it afterwards"
