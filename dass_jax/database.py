@@ -159,7 +159,32 @@ def _read_manifest(database: pathlib.Path) -> dict[str, Any]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path} has another format version: build a new database")
+    tasks = manifest.get("tasks")
+    if not isinstance(tasks, dict) or not all(isinstance(task, dict) for task in tasks.values()):
+        raise UserError(f"{path} is damaged (it lists no tasks): restore that file")
     return manifest
+
+
+def _without_recipe(database: pathlib.Path, task: str) -> UserError:
+    return UserError(
+        f"{database} holds students of task {task}, but its manifest.json does not say how "
+        "they were made: restore that file, or remove the students"
+    )
+
+
+def read_tasks(database: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """What the manifest says of every task, in the order in which they were entered.
+
+    Raises:
+      UserError: If there is no database, or its manifest is damaged or lacks a measured task.
+    """
+    if not (database / "manifest.json").exists():
+        raise UserError(f"there is no database in {database}: run bin/build_database.py")
+    tasks: dict[str, dict[str, Any]] = _read_manifest(database)["tasks"]
+    for part in sorted((database / "records").glob("*/replicate*.parquet")):
+        if part.parent.name not in tasks:
+            raise _without_recipe(database, part.parent.name)
+    return tasks
 
 
 def check_task(database: pathlib.Path, task: str, recipe: Recipe) -> None:
@@ -191,10 +216,7 @@ def open_task(
     manifest = _read_manifest(database)
     if read_records(database, task):
         if task not in manifest["tasks"]:
-            raise UserError(
-                f"{database} holds students of task {task}, but its manifest.json does not say how "
-                "they were made: restore that file, or remove the students"
-            )
+            raise _without_recipe(database, task)
         check_task(database, task, recipe)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made_by = {

@@ -22,6 +22,11 @@ class Correlation(NamedTuple):
     pearson: float
 
 
+def _ranks(values: Float[np.ndarray, " N"]) -> bool:
+    """Whether the values put anything in an order."""
+    return len(values) > 1 and bool(np.ptp(values) != 0)
+
+
 def correlate(predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " N"]) -> Correlation:
     """Correlates predictions with measurements.
 
@@ -32,7 +37,7 @@ def correlate(predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " 
     Returns:
       All three coefficients. A constant input ranks nothing: it counts as 0 rather than nan.
     """
-    if len(predicted) < 2 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+    if not (_ranks(predicted) and _ranks(measured)):
         return Correlation(0.0, 0.0, 0.0)
     with warnings.catch_warnings():
         # scipy warns when values differ by rounding alone; the coefficient is still right
@@ -42,3 +47,22 @@ def correlate(predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " 
             float(stats.kendalltau(predicted, measured).statistic),
             float(stats.pearsonr(predicted, measured).statistic),
         )
+
+
+def rank_correlation(
+    first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]
+) -> float | None:
+    """Spearman's coefficient of two measurements, for reports that tell nothing from zero.
+
+    Args:
+      first: One value per student; nan where it was not measured.
+      second: The same.
+
+    Returns:
+      The coefficient over the students that have both, None if there are fewer than two of them or
+      either measurement is constant.
+    """
+    both = np.isfinite(first) & np.isfinite(second)
+    if not (_ranks(first[both]) and _ranks(second[both])):
+        return None
+    return correlate(first[both], second[both]).spearman

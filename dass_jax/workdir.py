@@ -1,12 +1,13 @@
 """The fixed places of a work directory, by which commands find each other's results."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 from typing import Any
 
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +48,25 @@ class Workdir:
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it, so that no reader sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file under a temporary name and renames it, so that no reader sees half of it.
+
+    Args:
+      path: The file; its folder is made if it is missing.
+      content: All that it shall hold.
+
+    Raises:
+      UserError: If it cannot be written; what was there before stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            # what went wrong before is what counts
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -92,10 +92,10 @@ def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, before):
 
     def fail(source, target):
         assert pathlib.Path(source).read_bytes() == b"new"
-        raise OSError("no space left")
+        raise OSError("the network is gone")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(UserError, match=rf"cannot write {path} \(the network is gone\)"):
         write_atomically(path, b"new")
     assert [p.read_bytes() for p in path.parent.iterdir()] == ([before] if before else [])
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dass_jax.metrics import Correlation, correlate
+from dass_jax.metrics import Correlation, correlate, rank_correlation
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.permutation(12) / 12.0
@@ -75,3 +75,15 @@ def test_values_that_differ_by_rounding_do_not_warn():
         warnings.simplefilter("error")
         found = correlate(predicted, np.asarray([0.1, 0.2, 0.3]))
     assert found.spearman == pytest.approx(1)
+
+
+def test_a_report_tells_nothing_from_zero():
+    some = np.asarray([0.1, 0.2, 0.3, 0.4])
+    assert rank_correlation(some, np.asarray([0.2, 0.1, 0.3, 0.4])) == pytest.approx(0.8)
+    assert rank_correlation(some, np.asarray([0.2, 0.4, 0.1, 0.3])) == pytest.approx(0)
+    # what was not measured has no rank
+    assert rank_correlation(some, np.asarray([0.2, np.nan, 0.3, 0.4])) == pytest.approx(1)
+    for nothing in (np.full(4, 0.2), np.full(4, np.nan), np.asarray([np.nan] * 3 + [0.1])):
+        assert rank_correlation(some, nothing) is None
+        assert rank_correlation(nothing, some) is None
+    assert rank_correlation(some[:1], some[:1]) is None

@@ -180,8 +180,7 @@ def _disk_errors(release: Release) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # array_record reports a full disk in an exception of its own.
-        if is_disk_full(error) or "No space left" in str(error):
+        if is_disk_full(error):
             free = shutil.disk_usage(os.fspath(tfds_dir())).free
             raise UserError(
                 f"the disk is full ({free / 1e6:.0f} MB free) while {release.name} is prepared in "
