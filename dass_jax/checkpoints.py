@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
+from absl import logging
 
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, writing
 from dass_jax.recipe import Recipe, require_equal
 
 
@@ -48,7 +50,24 @@ def latest_step(folder: pathlib.Path) -> int | None:
         return manager.latest_step()
 
 
-def save(folder: pathlib.Path, step: int, arrays: Any, metadata: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Orbax logs the traceback of an error from its threads, besides raising it."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def save(
+    folder: pathlib.Path,
+    step: int,
+    arrays: Any,
+    metadata: dict[str, Any],
+    save_args: Any = None,
+) -> None:
     """Writes a save and then drops the one before.
 
     Args:
@@ -56,15 +75,18 @@ def save(folder: pathlib.Path, step: int, arrays: Any, metadata: dict[str, Any])
       step: Number of this save, larger than the last one's.
       arrays: A pytree of arrays.
       metadata: What JSON can hold.
+      save_args: The same pytree of ``ocp.SaveArgs``, which say how arrays are cut into chunks; each
+        array is one chunk if None.
 
     Raises:
-      UserError: If the folder already holds this step or a newer one.
+      UserError: If the folder already holds this step or a newer one, or cannot be written; the
+        save before stays.
     """
-    with _manager(folder, create=True) as manager:
-        args = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(jax.tree.map(_to_numpy, arrays)),
-            metadata=ocp.args.JsonSave(metadata),
-        )
+    args = ocp.args.Composite(
+        arrays=ocp.args.StandardSave(jax.tree.map(_to_numpy, arrays), save_args=save_args),
+        metadata=ocp.args.JsonSave(metadata),
+    )
+    with writing(folder), _no_tracebacks(), _manager(folder, create=True) as manager:
         # orbax declines to overwrite without an error
         if not manager.save(step, args=args):
             raise UserError(f"{folder} already holds step {manager.latest_step()}: remove it first")
@@ -163,6 +185,27 @@ def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
         )
         restored = manager.restore(step, args=args)
     return jax.tree.map(_from_numpy, restored.arrays, template), restored.metadata
+
+
+def open_array(folder: pathlib.Path, step: int, name: str) -> tensorstore.TensorStore:
+    """Opens one array of a save, of which slices can then be read without the rest.
+
+    Orbax itself reads whole arrays only. This is its documented format: zarr in an OCDBT database.
+
+    Args:
+      folder: Where saves of this thing lie.
+      step: Number of the save.
+      name: The array's name in the saved dict.
+
+    Returns:
+      The array, still on disk: ``array[2:5].read().result()`` reads a part.
+
+    Raises:
+      ValueError: If there is none, or it is damaged.
+    """
+    base = {"driver": "file", "path": f"{pathlib.Path(folder).absolute() / str(step) / 'arrays'}/"}
+    spec = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{name}/"}}
+    return tensorstore.open(spec, open=True, read=True).result()
 
 
 def _describe(tree: Any) -> dict[str, tuple]:

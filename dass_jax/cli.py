@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 _INTERRUPTED = 130
+# more networks at a time would fall out of the cache that the cores share
+_MOST_CPU_DEVICES = 8
 
 
 def _program() -> str:
@@ -53,7 +55,7 @@ def _print_help(program: str, description: str, usage: str) -> None:
     print("\nA stopped command goes on where it was when it is run again.")
 
 
-def _set_up_jax() -> None:
+def set_up_jax() -> None:
     """Keeps compiled functions between commands, and third parties' chatter out of the output."""
     import jax
     from absl import logging
@@ -61,6 +63,12 @@ def _set_up_jax() -> None:
     logging.set_verbosity(logging.ERROR)
     # float32 means float32, also where the hardware would round to TF32 or bfloat16 by itself
     jax.config.update("jax_default_matmul_precision", "float32")
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get(
+        "XLA_FLAGS", ""
+    ):
+        # XLA hardly spreads a narrow convolution over cores, but each core can have its own network
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CPU_DEVICES))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache / "dass_jax" / "compiled"))
@@ -93,7 +101,7 @@ def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None
         from dass_jax.workdir import Workdir
 
         settings = experiment.from_config(config_flag.value)
-        _set_up_jax()
+        set_up_jax()
         workdir = Workdir(pathlib.Path(str(workdir_flag.value)).expanduser())
         with only_process(workdir.root):
             main(settings, workdir)

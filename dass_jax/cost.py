@@ -10,6 +10,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
@@ -89,6 +90,20 @@ def num_params(
     blocks = _KERNEL * (conv.inputs * conv.widths + conv.widths**2) + 4 * conv.widths
     stem = _KERNEL * image_channels * conv.stem + 2 * conv.stem
     return np.asarray(stem + blocks.sum((-2, -1)) + (conv.last + 1) * num_classes)
+
+
+def at_full_width(space: ResNetSpace, architecture: Architecture) -> Architecture:
+    """The same blocks at the teacher's widths: what training a masked student computes.
+
+    Args:
+      space: The search space.
+      architecture: One architecture or a batch of them.
+
+    Returns:
+      Architectures that are as deep.
+    """
+    widths = jnp.asarray(space.stage_widths, jnp.int32)[:, None]
+    return architecture._replace(widths=jnp.where(architecture.widths > 0, widths, 0))
 
 
 class Budget(NamedTuple):

@@ -6,7 +6,7 @@ Dimension letters: K students, B batch, C classes, E evaluations.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,21 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.epochs import EpochReport, Epochs, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
+from dass_jax.memory import Memory, device_bytes, fitting_networks_per_step, predict_memory
+from dass_jax.parallel import (
+    ALL_DEVICES,
+    Devices,
+    Layout,
+    balanced_order,
+    choose_layout,
+    padded_size,
+)
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.remapping import Kind, check_kind, remap
 from dass_jax.search_space import Architecture, ResNetSpace
 from dass_jax.snapshots import Snapshots
 from dass_jax.stopping import deferred_stop
-from dass_jax.training import SGDConfig, Teacher
+from dass_jax.training import ComputeDtype, SGDConfig, Teacher
 
 
 def kd_loss(
@@ -93,6 +102,8 @@ class DistillConfig:
       cache_dtype: What cached logits are stored as; ``float32`` gives the numbers of ``online``.
       num_views: V, the fixed views that the epochs cycle through; sets the size of the cache.
       networks_per_step: k, students vmapped at a time; the device's default if None.
+      compute_dtype: What the students' convolutions compute in while they are trained; ``bfloat16``
+        is faster on TPU and GPU.
     """
 
     sgd: SGDConfig = SGDConfig(epochs=50)
@@ -102,6 +113,7 @@ class DistillConfig:
     cache_dtype: Literal["float16", "float32"] = "float16"
     num_views: int = 50
     networks_per_step: int | None = None
+    compute_dtype: ComputeDtype = "float32"
 
     def __post_init__(self) -> None:
         if self.num_views < 1:
@@ -211,6 +223,7 @@ def distil_population(
     replicate: int = 0,
     snapshots: Snapshots | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    devices: Devices = ALL_DEVICES,
 ) -> PopulationResult:
     """Distils K students of one task together.
 
@@ -224,41 +237,58 @@ def distil_population(
       replicate: Which orders and views; another replicate is "another seed".
       snapshots: Where unfinished training is saved, and continued from to the same numbers; what
         was left by other students is removed.
-      on_epoch: Called after every epoch.
+      on_epoch: Called after every epoch; its networks are in the order of the devices, some of them
+        twice.
+      devices: Which devices to use.
 
     Returns:
       Accuracies, the learning curves and the distilled students.
     """
     steps = training.steps_per_epoch(len(assignment.train.labels), config.sgd.batch_size)
+    population = len(student_ids)
+    layout = choose_layout(devices, population, config.sgd.batch_size)
+    k = _networks_per_step(space, config, assignment, layout, population)
     plan = training.Plan(
-        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs,
-        config.networks_per_step,
+        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs, layout, k,
+        config.compute_dtype,
     )  # fmt: skip
+    snapshots = snapshots or Snapshots(None, "the unfinished students", {})
     variables = inherit(space, assignment, architectures, student_ids, config.remapping)
+    progress, saved = snapshots.restore_or_discard(epochs_lib.begin(plan, variables))
+    # the last student fills up the devices; what is saved and returned leaves the copies out
+    filled = np.minimum(np.arange(padded_size(population, layout, k)), population - 1)
+    blocks = np.asarray(architectures.depths).sum(-1)
+    filled = filled[balanced_order(blocks[filled], layout.network_shards)]
+    places = np.asarray([np.flatnonzero(filled == student)[0] for student in range(population)])
+    architectures, variables, states, losses = _members(
+        (architectures, variables, progress.states, progress.losses), filled
+    )
+    progress = Progress(states, losses, jnp.asarray(progress.step))
 
     def accuracy(variables: resnet.Variables, split: Split) -> np.ndarray:
-        k = config.networks_per_step
-        return np.asarray(
-            evaluation.evaluate(space, variables, architectures, split, networks_per_step=k)
+        accuracies = evaluation.evaluate(
+            space, variables, architectures, split, layout=layout, networks_per_step=k
         )
+        return np.asarray(accuracies)[places]
 
-    snapshots = snapshots or Snapshots(None, "the unfinished students", {})
-    progress, saved = snapshots.restore_or_discard(epochs_lib.begin(plan, variables))
     initial = np.asarray(saved["initial"]) if saved else accuracy(variables, assignment.valid)
     curve = [(epoch, accuracies) for epoch, accuracies in saved.get("curve", [])]
     loss = np.asarray(saved.get("loss", initial))
 
     def offer(progress: Progress) -> None:
-        description = {"initial": initial.tolist(), "curve": curve, "loss": loss.tolist()}
-        snapshots.offer(int(progress.step), lambda: (progress, description))
+        def take() -> tuple[Progress, dict[str, Any]]:
+            states, losses = _members((progress.states, progress.losses), places)
+            description = {"initial": initial.tolist(), "curve": curve, "loss": loss.tolist()}
+            return Progress(states, losses, progress.step), description
 
-    progress = jax.tree.map(jnp.asarray, progress)
+        snapshots.offer(int(progress.step), take)
+
     epochs = _epochs(config, assignment, replicate)
     with deferred_stop():
         for report in epochs_lib.run_epochs(plan, progress, architectures, epochs, offer):
-            progress, loss = report.progress, report.loss
+            progress, loss = report.progress, report.loss[places]
             if report.accuracy is not None:
-                curve.append((report.epoch, report.accuracy.tolist()))
+                curve.append((report.epoch, report.accuracy[places].tolist()))
             on_epoch(report)
             offer(progress)
     variables = training.variables_of(progress.states)
@@ -268,8 +298,38 @@ def distil_population(
         curve=np.asarray([accuracies for _, accuracies in curve], np.float32),
         loss=loss,
         test=accuracy(variables, assignment.test),
-        variables=variables,
+        variables=_members(variables, places),
     )
+
+
+@jax.jit
+def _members(population: Any, chosen: Int[Array, " K"]) -> Any:
+    """Some networks of a population, copied."""
+    return jax.tree.map(lambda leaf: leaf[chosen], population)
+
+
+def _networks_per_step(
+    space: ResNetSpace,
+    config: DistillConfig,
+    assignment: Assignment,
+    layout: Layout,
+    population: int,
+) -> int | None:
+    """As requested, else as many as fit into an accelerator; None leaves a CPU its default."""
+    limit = device_bytes(layout)
+    if config.networks_per_step is not None or limit is None:
+        return config.networks_per_step
+    splits = (assignment.train, assignment.valid, assignment.test)
+
+    def predict(k: int) -> Memory:
+        return predict_memory(
+            space, layout, population=population, networks_per_step=k,
+            batch_size=config.sgd.batch_size, image_size=assignment.train.images.shape[1],
+            num_classes=resnet.num_classes(assignment.variables),
+            num_images=sum(len(split.labels) for split in splits),
+        )  # fmt: skip
+
+    return fitting_networks_per_step(predict, limit, -(-population // layout.network_shards))
 
 
 def _epochs(config: DistillConfig, assignment: Assignment, replicate: int) -> Epochs:

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from dass_jax import resnet
+from dass_jax import parallel, resnet
 from dass_jax.evaluation import Split, evaluate
 from dass_jax.randomness import fold_in
 from dass_jax.search_space import Architecture
 from dass_jax.training import (
+    Batches,
     Plan,
     Teacher,
     TrainState,
@@ -114,6 +115,12 @@ def run_epochs(
       A report after each epoch.
     """
     steps = steps_per_epoch(len(epochs.train.labels), plan.sgd.batch_size)
+    layout = plan.layout
+    architectures = parallel.place(layout, architectures, networks=True)
+    on_devices = parallel.place(layout, (epochs.train, epochs.valid, epochs.view_key))
+    epochs = epochs._replace(train=on_devices[0], valid=on_devices[1], view_key=on_devices[2])
+    states, losses = parallel.place(layout, (progress.states, progress.losses), networks=True)
+    progress = progress._replace(states=states, losses=losses)
     first, within = divmod(int(progress.step), steps)
     pace = _Pace()
     for epoch in range(first, plan.sgd.epochs):
@@ -156,18 +163,18 @@ def _run_epoch(
     """The rest of an epoch, in calls of about ``SECONDS_PER_CALL``."""
     key = fold_in(epochs.order_key, epoch)
     order = epoch_order(key, len(epochs.train.labels), plan.sgd.batch_size)
-    view = jnp.asarray(epochs.view(epoch), jnp.int32)
-    teacher = epochs.teacher(epoch)
+    teacher, view = epochs.teacher(epoch), np.int32(epochs.view(epoch))
+    teacher, order, view = parallel.place(plan.layout, (teacher, order, view))
+    batches = Batches(epochs.train, teacher, order, epochs.view_key, view)
     states, losses, _ = progress
     while start < steps:
         stop = min(start + pace.steps, steps)
         begun = time.monotonic()
-        states, losses = jax.block_until_ready(
-            train_steps(
-                plan, states, losses, architectures, epochs.train, teacher, order,
-                epochs.view_key, view, jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32),
-            )
-        )  # fmt: skip
+        bounds = parallel.place(plan.layout, (np.int32(start), np.int32(stop)))
+        # an accidental copy from the host would cost more than a step
+        with jax.transfer_guard_host_to_device("disallow"):
+            states, losses = train_steps(plan, states, losses, architectures, batches, *bounds)
+        jax.block_until_ready(losses)
         pace.adapt(stop - start, time.monotonic() - begun)
         start = stop
         yield Progress(states, losses, jnp.asarray(epoch * steps + start, jnp.int32))
@@ -179,6 +186,11 @@ def _accuracy(
     variables = variables_of(progress.states)
     return np.asarray(
         evaluate(
-            plan.space, variables, architectures, valid, networks_per_step=plan.networks_per_step
+            plan.space,
+            variables,
+            architectures,
+            valid,
+            layout=plan.layout,
+            networks_per_step=plan.networks_per_step,
         )
     )

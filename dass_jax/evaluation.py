@@ -3,15 +3,15 @@
 Dimension letters: K networks, N images, H W image size.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from dass_jax import resnet
+from dass_jax import parallel, resnet
 from dass_jax.data.augmentation import normalize
+from dass_jax.parallel import Layout
 from dass_jax.population import map_population
 from dass_jax.search_space import Architecture, ResNetSpace
 
@@ -34,38 +34,60 @@ def _batched(split: Split, batch_size: int) -> tuple[Array, Array]:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("batch_size", "networks_per_step"))
 def evaluate(
     space: ResNetSpace,
     variables: resnet.Variables,
     architectures: Architecture,
     data: Split,
     *,
+    layout: Layout | None = None,
     batch_size: int = 256,
     networks_per_step: int | None = None,
 ) -> Float[Array, " K"]:
     """Top-1 accuracy of each network over every image of a split, as fractions.
 
     Args:
-      space: The search space, static.
+      space: The search space.
       variables: The population's variables, with a leading K axis.
       architectures: K architectures.
-      data: The images, on the device; the last batch may be incomplete.
-      batch_size: Images per forward pass; the result does not depend on it.
+      data: The images, on the devices; the last batch may be incomplete.
+      layout: Which devices do what; the first local device does all if None.
+      batch_size: Images per forward pass and device; the result does not depend on it.
       networks_per_step: k, as in ``Plan``.
 
     Returns:
       Accuracies in [0, 1], [K].
     """
-    images, labels = _batched(data, min(batch_size, len(data.labels)))
+    layout = layout or Layout((jax.local_devices()[0],))
+    batch_size = min(batch_size, len(data.labels))
+    run = parallel.compiled(_count_correct, (space, batch_size, networks_per_step), layout)
+    population = parallel.place(layout, (variables, architectures), networks=True)
+    counts = run((), population, parallel.place(layout, data))
+    return counts / len(data.labels)
+
+
+def _count_correct(
+    space: ResNetSpace,
+    batch_size: int,
+    networks_per_step: int | None,
+    image_axis: str | None,
+    carried: tuple[()],
+    population: tuple[resnet.Variables, Architecture],
+    data: Split,
+) -> Int[Array, " K"]:
+    """Correct predictions of each network, on one device."""
+    del carried
+    devices = 1 if image_axis is None else jax.lax.axis_size(image_axis)
+    images, labels = _batched(data, devices * batch_size)
 
     def one(network: tuple[resnet.Variables, Architecture]) -> Array:
         def count(correct: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
-            logits, _ = resnet.apply(space, *network, normalize(batch[0]), train=False)
-            return correct + jnp.sum(jnp.argmax(logits, -1) == batch[1]), None
+            raw, wanted = (parallel.own_part(part, image_axis) for part in batch)
+            logits, _ = resnet.apply(space, *network, normalize(raw), train=False)
+            return correct + jnp.sum(jnp.argmax(logits, -1) == wanted), None
 
         return jax.lax.scan(count, jnp.zeros((), jnp.int32), (images, labels))[0]
 
-    size = architectures.depths.shape[0]
-    counts = map_population(one, (variables, architectures), size=size, requested=networks_per_step)
-    return counts / len(data.labels)
+    size = population[1].depths.shape[0]
+    counts = map_population(one, population, size=size, requested=networks_per_step)
+    return counts if image_axis is None else jax.lax.psum(counts, image_axis)

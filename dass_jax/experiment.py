@@ -12,7 +12,9 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
 from dass_jax.errors import UserError
+from dass_jax.fidelity import Fidelity, at_fidelity
 from dass_jax.meta_learning import MetaConfig
+from dass_jax.parallel import Devices
 from dass_jax.predictor.model import PredictorConfig
 from dass_jax.resnet import check_image_size
 from dass_jax.search_space import ResNetSpace
@@ -102,6 +104,8 @@ class Experiment:
       kd: How the database's students are distilled.
       final: How the winner of a search is distilled.
       database: How many students are measured.
+      devices: Which local devices do the work.
+      fidelity: Cheaper labels; ``from_config`` puts it into effect.
       target: The measured accuracy that the predictor learns.
       predictor: What the predictor sees, and its sizes.
       meta: How the predictor is meta-trained.
@@ -117,6 +121,8 @@ class Experiment:
     kd: DistillConfig = DistillConfig()
     final: DistillConfig = DistillConfig()
     database: DatabaseConfig = DatabaseConfig()
+    devices: Devices = Devices()
+    fidelity: Fidelity = Fidelity()
     target: Literal["final_accuracy", "best_accuracy"] = "final_accuracy"
     predictor: PredictorConfig = PredictorConfig()
     meta: MetaConfig = MetaConfig()
@@ -182,4 +188,4 @@ def from_config(config: ConfigDict) -> Experiment:
         for name, fields in tasks.items()
     )
     experiment = settings.build(Experiment, values)
-    return dataclasses.replace(experiment, tasks=specs)
+    return at_fidelity(dataclasses.replace(experiment, tasks=specs))

@@ -1,4 +1,4 @@
-"""The layers of the masked ResNet: convolution and batch normalisation.
+"""The layers of the masked ResNet: convolution, batch normalisation and shortcut.
 
 A layer takes the ``width`` of the student it serves and zeroes the parameters of all channels
 from there on, so that the student's missing channels are exactly zero. Parameters get their
@@ -7,11 +7,14 @@ initial values from ``initialization.py``, not from the modules.
 Dimension letters: B batch, H W input size, h w output size, I C channels.
 """
 
+import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from dass_jax.convolution import conv2d
@@ -37,35 +40,117 @@ class Conv(nn.Module):
 
     channels: int
     stride: int = 1
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "B H W I"], width: Width) -> Float[Array, "B h w C"]:
         """Convolves; output channels from ``width`` on are zero."""
         shape = (3, 3, inputs.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
-        return conv2d(inputs, mask_channels(kernel, width), self.stride)
+        kernel = mask_channels(kernel, width).astype(self.dtype)
+        return conv2d(inputs.astype(self.dtype), kernel, self.stride)
+
+
+def _max_pool(inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Takes the greatest of each 2x2 window; the gradient goes to the first of equals.
+
+    The gradient of reduce-window is slow on CPU. That of ``max`` compares the inputs with the
+    result and is NaN where XLA recomputed one of them with another rounding; a choice made once
+    cannot contradict itself.
+    """
+    batch, height, across, channels = inputs.shape
+    windows = inputs.reshape(batch, height // 2, 2, across // 2, 2, channels)
+    left, right = windows[..., 0, :], windows[..., 1, :]
+    rows = jnp.where(left >= right, left, right)
+    top, bottom = rows[:, :, 0], rows[:, :, 1]
+    return jnp.where(top >= bottom, top, bottom)
+
+
+def shortcut(
+    inputs: Float[Array, "B H W I"], channels: int, stride: int, width: Width
+) -> Float[Array, "B h w C"]:
+    """Pools 2x2 where the stride is 2, then zero-pads or crops the last channels."""
+    if stride == 2:
+        inputs = _max_pool(inputs)
+    missing = max(channels - inputs.shape[-1], 0)
+    padded = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, missing)))[..., :channels]
+    return mask_channels(padded, width)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalize_batch(
+    inputs: Float[Array, "B h w C"],
+    scale: Float[Array, " C"],
+    bias: Float[Array, " C"],
+    axis_name: str | None,
+) -> tuple[Float[Array, "B h w C"], Float[Array, " C"], Float[Array, " C"]]:
+    """Normalises by the batch; also returns its mean and biased variance, without gradients.
+
+    The derivative is written out because the derived one keeps and reads several intermediate
+    maps, and normalisation is bound by memory.
+    """
+    return _normalize_forward(inputs, scale, bias, axis_name)[0]
+
+
+def _over_devices(values: Array, axis_name: str | None) -> Array:
+    """The mean over the devices that share the batch in equal parts."""
+    return values if axis_name is None else jax.lax.pmean(values, axis_name)
+
+
+def _normalize_forward(inputs: Array, scale: Array, bias: Array, axis_name: str | None) -> Any:
+    mean = _over_devices(jnp.mean(inputs, (0, 1, 2)), axis_name)
+    var = _over_devices(jnp.mean(jnp.square(inputs - mean), (0, 1, 2)), axis_name)
+    inverse = jax.lax.rsqrt(var + _EPSILON)
+    outputs = (inputs - mean) * (inverse * scale) + bias
+    return (outputs, mean, var), (inputs, mean, inverse, scale)
+
+
+def _normalize_backward(
+    axis_name: str | None, residuals: Any, cotangents: Any
+) -> tuple[Array, Array, Array]:
+    inputs, mean, inverse, scale = residuals
+    cotangent, _, _ = cotangents
+    count = math.prod(inputs.shape[:3])
+    bias_gradient = jnp.sum(cotangent, (0, 1, 2))
+    scale_gradient = jnp.sum(cotangent * (inputs - mean), (0, 1, 2)) * inverse
+    # parameters get this device's share; the inputs feel all images through mean and variance
+    offset, slope = _over_devices(jnp.stack([bias_gradient, scale_gradient]), axis_name) / count
+    centred = cotangent - offset - (inputs - mean) * (inverse * slope)
+    return centred * (inverse * scale), scale_gradient, bias_gradient
+
+
+_normalize_batch.defvjp(_normalize_forward, _normalize_backward)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation as PyTorch has it: the running variance takes the unbiased variance."""
+    """Batch normalisation as PyTorch has it: the running variance takes the unbiased variance.
+
+    Attributes:
+      axis_name: Mapped axis over which the batch is spread in equal parts, if it is.
+    """
+
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
         self, inputs: Float[Array, "B h w C"], width: Width, train: bool
     ) -> Float[Array, "B h w C"]:
         """Normalises by the batch in training, by the running statistics in evaluation."""
+        # sums over a batch need more digits than bfloat16 has
+        inputs, dtype = inputs.astype(jnp.float32), inputs.dtype
         shape = inputs.shape[-1:]
         scale = mask_channels(self.param("scale", nn.initializers.ones, shape), width)
         bias = mask_channels(self.param("bias", nn.initializers.zeros, shape), width)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        mean, var = running_mean.value, running_var.value
-        if train:
-            count = math.prod(inputs.shape[:3])
-            mean = jnp.mean(inputs, (0, 1, 2))
-            var = jnp.mean(jnp.square(inputs - mean), (0, 1, 2))
-            if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value += (1 - _MOMENTUM) * (mean - running_mean.value)
-                running_var.value += (1 - _MOMENTUM) * (unbiased - running_var.value)
-        return (inputs - mean) * (jax.lax.rsqrt(var + _EPSILON) * scale) + bias
+        if not train:
+            inverse = jax.lax.rsqrt(running_var.value + _EPSILON)
+            return ((inputs - running_mean.value) * (inverse * scale) + bias).astype(dtype)
+        outputs, mean, var = _normalize_batch(inputs, scale, bias, self.axis_name)
+        if not self.is_initializing():
+            devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
+            count = math.prod(inputs.shape[:3]) * devices
+            unbiased = var * (count / max(count - 1, 1))
+            running_mean.value += (1 - _MOMENTUM) * (mean - running_mean.value)
+            running_var.value += (1 - _MOMENTUM) * (unbiased - running_var.value)
+        return outputs.astype(dtype)

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from dass_jax.console import console
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, writing
 
 
 @contextlib.contextmanager
@@ -29,9 +29,10 @@ def only_process(folder: pathlib.Path) -> Iterator[None]:
     """Keeps a folder to this process; it is made if it is missing, and removed if left empty.
 
     Raises:
-      UserError: another process works in it.
+      UserError: another process works in it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     # The folder itself is locked: there is no file to be left behind or to be deleted by mistake.
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,8 +1,12 @@
 """The teacher's logits for every training image under every fixed view, computed once.
 
-Dimension letters: V views, N images, B batch, H W image size, C classes.
+Each view is one save, whose rows lie in blocks of about ``BLOCK_BYTES``: orbax stores one chunk for
+each, so some rows can be read without the rest of the view, and a digest of each block beside it.
+
+Dimension letters: V views, N images, G blocks, R rows of a block, H W image size, C classes.
 """
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -13,12 +17,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import checkpoints, resnet
 from dass_jax.data.augmentation import Augmentation, augment
+from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace
+
+# orbax warns of smaller chunks; reading one takes about a millisecond
+BLOCK_BYTES = 2**20
+# what orbax's own files take on disk, for each view
+_OVERHEAD_BYTES = 80 * 2**10
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")
@@ -75,67 +86,192 @@ def fingerprint(
 
 
 def cache_bytes(num_views: int, num_images: int, num_classes: int, dtype: Any = np.float16) -> int:
-    """Size of a cache on disk, in bytes."""
+    """Size of the logits of some views, in bytes."""
     return num_views * num_images * num_classes * np.dtype(dtype).itemsize
 
 
-def _read(
-    folder: pathlib.Path, shape: tuple[int, int], dtype: np.dtype, digest: str
-) -> np.ndarray | None:
-    """The stored logits of a view, or None where they are missing, stale or damaged."""
-    try:
-        if checkpoints.read_metadata(folder)["fingerprint"] != digest:
-            return None
-        return checkpoints.restore(folder, {"logits": np.empty(shape, dtype)})[0]["logits"]
-    except (ValueError, OSError, KeyError):
-        # orbax reports damage in several of these ways; the cure is the same
-        return None
+def _rows_per_block(num_images: int, num_classes: int, dtype: Any) -> int:
+    return min(num_images, max(1, BLOCK_BYTES // (num_classes * np.dtype(dtype).itemsize)))
 
 
-def load_or_compute(
-    folder: pathlib.Path,
-    space: ResNetSpace,
-    augmentation: Augmentation,
-    variables: resnet.Variables,
-    data: Split,
-    view_key: Key[Array, ""],
-    num_views: int,
-    *,
-    dtype: Any = np.float16,
-    batch_size: int = 256,
-    on_view: Callable[[bool], None] = lambda computed: None,
-) -> Float[np.ndarray, "V N C"]:
-    """Reads the cache of a task and fills what is missing, one save per view.
+def _digest(mark: str, number: int, block: np.ndarray) -> np.ndarray:
+    """32 bytes that tell a block from any other: damaged, out of place, or of another cache."""
+    digest = hashlib.sha256(f"{mark} {number} {block.shape} {block.dtype}".encode())
+    digest.update(np.ascontiguousarray(block).data)
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def write_view(folder: pathlib.Path, logits: Float[np.ndarray, "N C"], mark: str) -> None:
+    """Stores a view, in place of what the folder holds.
 
     Args:
-      folder: Where the cache lies; stale or damaged views are replaced.
+      folder: Where this view lies.
+      logits: The teacher's outputs, in the type that they are stored as.
+      mark: What the logits depend on; only who knows it can read them.
+
+    Raises:
+      UserError: If the disk is full, or refuses to be written; the folder is then gone.
+    """
+    count, num_classes = logits.shape
+    rows = _rows_per_block(count, num_classes, logits.dtype)
+    # orbax cuts an axis into equal chunks only
+    padded = np.pad(logits, ((0, -count % rows), (0, 0)))
+    blocks = padded.reshape(-1, rows, num_classes)
+    digests = np.stack([_digest(mark, *numbered) for numbered in enumerate(blocks)])
+    chunks = ocp.SaveArgs(chunk_byte_size=BLOCK_BYTES, shard_axes=(0,))
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        checkpoints.save(
+            folder, 0, {"blocks": blocks, "digests": digests}, {"mark": mark},
+            {"blocks": chunks, "digests": ocp.SaveArgs()},
+        )  # fmt: skip
+    except UserError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def read_rows(
+    folder: pathlib.Path, shape: tuple[int, int], dtype: Any, mark: str, start: int, stop: int
+) -> Float[np.ndarray, "rows C"]:
+    """Reads rows ``start`` to ``stop - 1`` of a view, and no more blocks than they lie in.
+
+    Args:
+      folder: Where the view lies.
+      shape: Images and classes of the whole view, [N, C].
+      dtype: What the logits are stored as.
+      mark: What they depend on, as they were written with.
+      start: First row.
+      stop: The row before which to end.
+
+    Returns:
+      The rows, on the host.
+
+    Raises:
+      UserError: If the view is missing, stale or damaged.
+      IndexError: If the view has no such rows.
+    """
+    count, num_classes = shape
+    if not 0 <= start < stop <= count:
+        raise IndexError(f"rows {start} to {stop} of {count}")
+    rows = _rows_per_block(count, num_classes, dtype)
+    first, last = start // rows, -(-stop // rows)
+    try:
+        pending = [
+            checkpoints.open_array(folder, 0, name)[first:last].read()
+            for name in ("blocks", "digests")
+        ]
+        blocks, digests = (future.result() for future in pending)
+        expected = [_digest(mark, first + row, block) for row, block in enumerate(blocks)]
+        intact = blocks.shape[1:] == (rows, num_classes) and np.array_equal(expected, digests)
+    except (ValueError, OSError, IndexError) as error:
+        raise UserError(f"the teacher's logits in {folder} are missing or damaged") from error
+    if not intact:
+        raise UserError(f"the teacher's logits in {folder} are stale or damaged")
+    return blocks.reshape(-1, num_classes)[start - first * rows : stop - first * rows]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogitCache:
+    """The views of one task: stored by ``fill``, read when they are needed.
+
+    What is missing, stale or damaged is never used: it is computed again and replaced.
+
+    Attributes:
+      folder: Where the views lie.
       space: The search space.
       augmentation: What views may do.
       variables: The teacher.
       data: The training images.
       view_key: Key of the task's views.
-      num_views: V, how many views.
       dtype: What the logits are stored as.
       batch_size: Images per forward pass.
-      on_view: Called after each view, with whether it had to be computed.
-
-    Returns:
-      Logits on the host, [V, N, C].
     """
-    digest = fingerprint(space, augmentation, variables, data, view_key)
-    count = len(data.labels)
-    logits = np.empty((num_views, count, resnet.num_classes(variables)), dtype)
-    for view in range(num_views):
-        path = folder / f"view{view:04d}"
-        stored = _read(path, logits.shape[1:], logits.dtype, digest)
-        if stored is not None:
-            logits[view] = stored
-        else:
-            logits[view] = view_logits(
-                space, augmentation, variables, data, view_key, jnp.asarray(view, jnp.int32),
-                batch_size=min(batch_size, count),
-            )  # fmt: skip
-            shutil.rmtree(path, ignore_errors=True)
-            checkpoints.save(path, 0, {"logits": logits[view]}, {"fingerprint": digest})
-        on_view(stored is None)
-    return logits
+
+    folder: pathlib.Path
+    space: ResNetSpace
+    augmentation: Augmentation
+    variables: resnet.Variables
+    data: Split
+    view_key: Key[Array, ""]
+    dtype: Any = np.float16
+    batch_size: int = 256
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that the logits depend on."""
+        return fingerprint(self.space, self.augmentation, self.variables, self.data, self.view_key)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Images and classes, [N, C]."""
+        return len(self.data.labels), resnet.num_classes(self.variables)
+
+    def fill(self, num_views: int, on_view: Callable[[bool], None] = lambda computed: None) -> None:
+        """Computes and stores the views that are missing or stale, before they are needed.
+
+        Args:
+          num_views: V, how many views there shall be.
+          on_view: Called after each view, with whether it had to be computed.
+
+        Raises:
+          UserError: If there is not enough room on the disk for all of them; then nothing is
+            computed. If it is full all the same; then the earlier views stay.
+        """
+        stored = [self._is_stored(view) for view in range(num_views)]
+        for view in range(num_views):
+            if not stored[view]:
+                shutil.rmtree(self._path(view), ignore_errors=True)
+        self._check_room(stored.count(False))
+        for view in range(num_views):
+            if not stored[view]:
+                self._compute(view)
+            on_view(not stored[view])
+
+    def view(self, view: int) -> Float[np.ndarray, "N C"]:
+        """The logits of all images under a view, read from disk, on the host."""
+        return self.rows(view, 0, self.shape[0])
+
+    def rows(self, view: int, start: int, stop: int) -> Float[np.ndarray, "rows C"]:
+        """The logits of images ``start`` to ``stop - 1`` under a view, on the host."""
+        try:
+            return self._read(view, start, stop)
+        except UserError:
+            return self._compute(view)[start:stop]
+
+    def _path(self, view: int) -> pathlib.Path:
+        return self.folder / f"view{view:04d}"
+
+    def _mark(self, view: int) -> str:
+        return f"{self.fingerprint} {np.dtype(self.dtype)} view {view}"
+
+    def _read(self, view: int, start: int, stop: int) -> Float[np.ndarray, "rows C"]:
+        return read_rows(self._path(view), self.shape, self.dtype, self._mark(view), start, stop)
+
+    def _is_stored(self, view: int) -> bool:
+        """Whether a view's first block is there; the others are verified when they are read."""
+        try:
+            self._read(view, 0, 1)
+        except UserError:
+            return False
+        return True
+
+    def _compute(self, view: int) -> Float[np.ndarray, "N C"]:
+        logits = view_logits(
+            self.space, self.augmentation, self.variables, self.data, self.view_key,
+            jnp.asarray(view, jnp.int32), batch_size=min(self.batch_size, self.shape[0]),
+        )  # fmt: skip
+        on_host = np.asarray(logits).astype(self.dtype)
+        write_view(self._path(view), on_host, self._mark(view))
+        return on_host
+
+    def _check_room(self, num_views: int) -> None:
+        """Fails before the teacher runs rather than after."""
+        needed = cache_bytes(num_views, *self.shape, self.dtype) + num_views * _OVERHEAD_BYTES
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        if needed > free:
+            raise UserError(
+                f"the teacher's logits of {num_views} views need {needed / 1e6:,.1f} MB in "
+                f"{self.folder}, and {free / 1e6:,.1f} MB are free: make room, use fewer views "
+                "(kd.num_views), or cache none (kd.teacher_logits=online)"
+            )

@@ -15,39 +15,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from dass_jax.errors import UserError
 from dass_jax.initialization import draw_variables
-from dass_jax.layers import BatchNorm, Conv, Width, mask_channels
+from dass_jax.layers import BatchNorm, Conv, Width, shortcut
 from dass_jax.search_space import Architecture, ResNetSpace
 
 Variables = dict[str, Any]
 Features = dict[str, Array]
-
-
-def _max_pool(inputs: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """Takes the greatest of each 2x2 window; the gradient goes to the first of equals.
-
-    The gradient of reduce-window is slow on CPU. That of ``max`` compares the inputs with the
-    result and is NaN where XLA recomputed one of them with another rounding; a choice made once
-    cannot contradict itself.
-    """
-    batch, height, across, channels = inputs.shape
-    windows = inputs.reshape(batch, height // 2, 2, across // 2, 2, channels)
-    left, right = windows[..., 0, :], windows[..., 1, :]
-    rows = jnp.where(left >= right, left, right)
-    top, bottom = rows[:, :, 0], rows[:, :, 1]
-    return jnp.where(top >= bottom, top, bottom)
-
-
-def _shortcut(inputs: Array, channels: int, stride: int, width: Width) -> Array:
-    """Pools 2x2 where the stride is 2, then zero-pads or crops the last channels."""
-    if stride == 2:
-        inputs = _max_pool(inputs)
-    missing = max(channels - inputs.shape[-1], 0)
-    padded = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, missing)))[..., :channels]
-    return mask_channels(padded, width)
 
 
 class BasicBlock(nn.Module):
@@ -55,17 +32,19 @@ class BasicBlock(nn.Module):
 
     channels: int
     stride: int
+    axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, inputs: Float[Array, "B H W I"], width: Width, train: bool
     ) -> Float[Array, "B h w C"]:
         """Runs the block; output channels from ``width`` on are zero."""
-        hidden = Conv(self.channels, self.stride, name="conv1")(inputs, width)
-        hidden = nn.relu(BatchNorm(name="norm1")(hidden, width, train))
-        hidden = Conv(self.channels, name="conv2")(hidden, width)
-        hidden = BatchNorm(name="norm2")(hidden, width, train)
-        return nn.relu(hidden + _shortcut(inputs, self.channels, self.stride, width))
+        hidden = Conv(self.channels, self.stride, self.dtype, name="conv1")(inputs, width)
+        hidden = nn.relu(BatchNorm(self.axis_name, name="norm1")(hidden, width, train))
+        hidden = Conv(self.channels, dtype=self.dtype, name="conv2")(hidden, width)
+        hidden = BatchNorm(self.axis_name, name="norm2")(hidden, width, train)
+        return nn.relu(hidden + shortcut(inputs, self.channels, self.stride, width))
 
 
 class ResNet(nn.Module):
@@ -75,11 +54,15 @@ class ResNet(nn.Module):
       block_widths: Channels of every block, one tuple per stage; the stem has the first's.
       strides: Stride of each stage's first block.
       num_classes: Outputs of the dense layer.
+      axis_name: Mapped axis over which the batch is spread, if it is.
+      dtype: What convolutions compute in; sums over images and pixels take float32.
     """
 
     block_widths: tuple[tuple[int, ...], ...]
     strides: tuple[int, ...]
     num_classes: int
+    axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -87,13 +70,13 @@ class ResNet(nn.Module):
     ) -> tuple[Float[Array, "B N"], Features]:
         """Returns logits and named feature maps; without architecture nothing is masked."""
         width = None if architecture is None else architecture.widths[0, 0]
-        hidden = Conv(self.block_widths[0][0], name="stem_conv")(images, width)
-        hidden = nn.relu(BatchNorm(name="stem_norm")(hidden, width, train))
+        hidden = Conv(self.block_widths[0][0], dtype=self.dtype, name="stem_conv")(images, width)
+        hidden = nn.relu(BatchNorm(self.axis_name, name="stem_norm")(hidden, width, train))
         features = {"stem": hidden}
         for stage in range(len(self.strides)):
             hidden = self._stage(hidden, stage, architecture, train)
             features[f"stage{stage + 1}"] = hidden
-        pooled = jnp.mean(hidden, (1, 2))
+        pooled = jnp.mean(hidden.astype(jnp.float32), (1, 2))
         return nn.Dense(self.num_classes, name="dense")(pooled), features
 
     def _stage(
@@ -101,7 +84,9 @@ class ResNet(nn.Module):
     ) -> Array:
         for index, channels in enumerate(self.block_widths[stage]):
             stride = self.strides[stage] if index == 0 else 1
-            block = BasicBlock(channels, stride, name=block_name(stage, index))
+            block = BasicBlock(
+                channels, stride, self.axis_name, self.dtype, name=block_name(stage, index)
+            )
             width = None if architecture is None else architecture.widths[stage, index]
             if architecture is None or index == 0 or self.is_initializing():
                 hidden = block(hidden, width, train)
@@ -218,6 +203,8 @@ def apply(
     images: Float[Array, "B H W 3"],
     *,
     train: bool,
+    axis_name: str | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> Any:
     """Runs a student as the masked teacher.
 
@@ -228,6 +215,9 @@ def apply(
       architecture: The student, without batch axes; ``space.full()`` is the teacher.
       images: Images in [-1, 1], NHWC.
       train: Whether batch normalisation uses the batch's statistics.
+      axis_name: Mapped axis over whose devices the batch is spread; its statistics are those of
+        the whole batch.
+      dtype: What convolutions compute in; parameters, statistics and logits are float32.
 
     Returns:
       ``(logits, features)`` in evaluation and ``(logits, features, batch_stats)`` in training.
@@ -244,7 +234,7 @@ def apply(
             f"the network's blocks have the widths {widths}, but the search space "
             f"{_full_widths(space)}: use the stage_widths and stage_depth of this teacher"
         )
-    module = ResNet(widths, space.strides, num_classes(variables))
+    module = ResNet(widths, space.strides, num_classes(variables), axis_name, dtype)
     return _run(module, variables, architecture, images, train)
 
 

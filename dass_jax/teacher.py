@@ -17,6 +17,7 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.epochs import EpochReport, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
+from dass_jax.parallel import ALL_DEVICES, Devices, choose_layout
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import ResNetSpace, stack
 from dass_jax.snapshots import Snapshots
@@ -96,6 +97,7 @@ def train_teacher(
     valid: Split,
     snapshots: Snapshots,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    devices: Devices = ALL_DEVICES,
 ) -> TeacherResult:
     """Trains the largest network of the space on one task and keeps its best evaluation.
 
@@ -110,6 +112,7 @@ def train_teacher(
       valid: Images that choose the best evaluation.
       snapshots: Where unfinished training is saved, and continued from to the same numbers.
       on_epoch: Called after every epoch.
+      devices: Which devices to use.
 
     Returns:
       The teacher at its best evaluation, the earliest one on ties.
@@ -118,7 +121,10 @@ def train_teacher(
       UserError: If saved progress was made with other settings, or training diverges.
     """
     steps = training.steps_per_epoch(len(train.labels), config.sgd.batch_size)
-    plan = training.Plan(space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs)
+    layout = choose_layout(devices, 1, config.sgd.batch_size)
+    plan = training.Plan(
+        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs, layout
+    )
     variables = resnet.init(space, task_key(seed, name, Stream.TEACHER_INIT), num_classes)
     population = jax.tree.map(lambda leaf: leaf[None], variables)
     fresh = _Snapshot(epochs_lib.begin(plan, population), variables)

@@ -9,19 +9,22 @@ Dimension letters: K networks, N images, B batch, H W image size, C classes.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dass_jax import resnet
+from dass_jax import parallel, resnet
 from dass_jax.data.augmentation import Augmentation, augment
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
+from dass_jax.parallel import Layout
 from dass_jax.population import map_population
 from dass_jax.search_space import Architecture, ResNetSpace
+
+ComputeDtype = Literal["float32", "bfloat16"]
 
 # (logits [B, C], labels [B], teacher logits [B, C] or None) -> scalar; hashable
 Loss = Callable[[Array, Array, Array | None], Array]
@@ -91,7 +94,9 @@ class Plan:
       loss: What a step minimises.
       augmentation: What training views may do.
       num_steps: Steps of the whole run, the length of the cosine.
+      layout: Which devices do what.
       networks_per_step: k, how many networks are vmapped at a time; the device's default if None.
+      compute_dtype: What the convolutions of training compute in.
     """
 
     space: ResNetSpace
@@ -99,7 +104,9 @@ class Plan:
     loss: Loss
     augmentation: Augmentation
     num_steps: int
+    layout: Layout
     networks_per_step: int | None = None
+    compute_dtype: ComputeDtype = "float32"
 
 
 def sgd_optimizer(config: SGDConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -110,10 +117,9 @@ def sgd_optimizer(config: SGDConfig, schedule: optax.Schedule) -> optax.Gradient
     )
 
 
-def plan_optimizer(plan: Plan) -> optax.GradientTransformation:
+def cosine_sgd(config: SGDConfig, num_steps: int) -> optax.GradientTransformation:
     """The optimiser of a run: cosine per step from the initial learning rate to 0."""
-    schedule = optax.cosine_decay_schedule(plan.sgd.learning_rate, plan.num_steps)
-    return sgd_optimizer(plan.sgd, schedule)
+    return sgd_optimizer(config, optax.cosine_decay_schedule(config.learning_rate, num_steps))
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -139,6 +145,8 @@ def train_step(
     images: Float[Array, "B H W 3"],
     labels: Int[Array, " B"],
     teacher_logits: Float[Array, "B C"] | None,
+    image_axis: str | None = None,
+    compute_dtype: ComputeDtype = "float32",
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One SGD step of one network.
 
@@ -151,6 +159,8 @@ def train_step(
       images: Augmented images in [-1, 1].
       labels: Class indices.
       teacher_logits: The teacher's outputs for the same images, if the loss needs them.
+      image_axis: Mapped axis over whose devices the batch is spread in equal parts, if it is.
+      compute_dtype: What the convolutions compute in.
 
     Returns:
       The network after the step, and its loss before it.
@@ -158,10 +168,14 @@ def train_step(
 
     def objective(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, _, stats = resnet.apply(space, variables, architecture, images, train=True)
+        logits, _, stats = resnet.apply(
+            space, variables, architecture, images, train=True,
+            axis_name=image_axis, dtype=compute_dtype,
+        )  # fmt: skip
         return loss(logits, labels, teacher_logits), stats
 
     (value, stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    value, gradient = parallel.mean((value, gradient), image_axis)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, stats, opt_state), value
@@ -169,8 +183,13 @@ def train_step(
 
 def init_states(plan: Plan, variables: resnet.Variables) -> TrainState:
     """Wraps a population's variables (leading K axis) with fresh optimiser states."""
-    opt_state = jax.vmap(plan_optimizer(plan).init)(variables["params"])
-    # training takes the buffers of its states: the caller keeps its own
+    # training takes the buffers of its states: a compiled function returns new ones
+    return _init_states(plan.sgd, plan.num_steps, variables)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init_states(sgd: SGDConfig, num_steps: int, variables: resnet.Variables) -> TrainState:
+    opt_state = jax.vmap(cosine_sgd(sgd, num_steps).init)(variables["params"])
     params, stats = jax.tree.map(jnp.copy, (variables["params"], variables["batch_stats"]))
     return TrainState(params, stats, opt_state)
 
@@ -185,17 +204,30 @@ def _teacher_logits(
     return resnet.apply(space, teacher.variables, space.full(), images, train=False)[0]
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+class Batches(NamedTuple):
+    """What the steps of an epoch read, on all devices.
+
+    Attributes:
+      data: All training images.
+      teacher: Where teacher logits come from.
+      order: The images of each step of the epoch.
+      view_key: Key of the task's views.
+      view: Which view of the images this epoch uses.
+    """
+
+    data: Split
+    teacher: Teacher
+    order: Int[Array, "steps B"]
+    view_key: Key[Array, ""]
+    view: Int[Array, ""]
+
+
 def train_steps(
     plan: Plan,
     states: TrainState,
     losses: Float[Array, " K"],
     architectures: Architecture,
-    data: Split,
-    teacher: Teacher,
-    order: Int[Array, "steps B"],
-    view_key: Key[Array, ""],
-    view: Int[Array, ""],
+    batches: Batches,
     start: Int[Array, ""],
     stop: Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, " K"]]:
@@ -208,36 +240,48 @@ def train_steps(
       states: The population; its buffers are donated.
       losses: Sum of each network's losses over the earlier steps of the epoch; donated, too.
       architectures: K architectures.
-      data: All training images, on the device.
-      teacher: Where teacher logits come from.
-      order: The images of each step of the epoch.
-      view_key: Key of the task's views.
-      view: Which view of the images this epoch uses.
+      batches: Images, labels and teacher logits.
       start: The first step of the epoch to do.
       stop: The step before which to end.
 
     Returns:
       The population after these steps, and the sums of its losses.
     """
-    optimizer = plan_optimizer(plan)
+    run = parallel.compiled(_train_steps, (plan,), plan.layout)
+    return run((states, losses), architectures, (batches, start, stop))
+
+
+def _train_steps(
+    plan: Plan,
+    image_axis: str | None,
+    carried: tuple[TrainState, Array],
+    architectures: Architecture,
+    shared: tuple[Batches, Array, Array],
+) -> tuple[TrainState, Array]:
+    """``train_steps`` on one device, for its networks or its part of each batch."""
+    batches, start, stop = shared
+    optimizer = cosine_sgd(plan.sgd, plan.num_steps)
     size = architectures.depths.shape[0]
 
     def step(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         states, losses = carry
-        indices = order[index]
-        raw, labels = data.images[indices], data.labels[indices]
-        images = augment(plan.augmentation, view_key, view, indices, raw)
-        logits = _teacher_logits(plan.space, teacher, indices, images)
+        indices = parallel.own_part(batches.order[index], image_axis)
+        raw, labels = batches.data.images[indices], batches.data.labels[indices]
+        images = augment(plan.augmentation, batches.view_key, batches.view, indices, raw)
+        logits = _teacher_logits(plan.space, batches.teacher, indices, images)
 
         def one(network: tuple[TrainState, Architecture]) -> tuple[TrainState, Array]:
-            return train_step(plan.space, optimizer, plan.loss, *network, images, labels, logits)
+            return train_step(
+                plan.space, optimizer, plan.loss, *network, images, labels, logits, image_axis,
+                plan.compute_dtype,
+            )  # fmt: skip
 
         states, values = map_population(
             one, (states, architectures), size=size, requested=plan.networks_per_step
         )
         return states, losses + values
 
-    return jax.lax.fori_loop(start, stop, step, (states, losses))
+    return jax.lax.fori_loop(start, stop, step, carried)
 
 
 def variables_of(states: TrainState) -> resnet.Variables:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dass_jax import epochs, evaluation, resnet, training
+from dass_jax import epochs, evaluation, parallel, resnet, training
+from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation, normalize
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
@@ -20,7 +21,8 @@ from dass_jax.training import Plan, SGDConfig
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 CLASSES = 3
 SGD = SGDConfig(epochs=2, batch_size=8, learning_rate=0.05)
-PLAN = Plan(SPACE, SGD, LabelSmoothingLoss(), Augmentation(), 8, networks_per_step=1)
+LAYOUT = parallel.Layout((jax.devices()[0],))
+PLAN = Plan(SPACE, SGD, LabelSmoothingLoss(), Augmentation(), 8, LAYOUT, networks_per_step=1)
 
 
 def split(count=36, seed=0):
@@ -44,10 +46,10 @@ def one_epoch(plan, architectures, variables, data=None, epoch=0, cuts=()):
     order = epochs.epoch_order(jax.random.key(epoch), len(data.labels), plan.sgd.batch_size)
     cuts = [0, *cuts, len(order)]
     for start, stop in itertools.pairwise(cuts):
+        batches = training.Batches(data, None, order, jax.random.key(9), jnp.asarray(epoch))
         states, losses = training.train_steps(
-            plan, states, losses, architectures, data, None, order, jax.random.key(9),
-            jnp.asarray(epoch), jnp.asarray(start), jnp.asarray(stop),
-        )  # fmt: skip
+            plan, states, losses, architectures, batches, jnp.asarray(start), jnp.asarray(stop)
+        )
     return states, losses / len(order)
 
 
@@ -70,6 +72,15 @@ def test_networks_per_step_does_not_change_results(population, looped, k):
     assert_trees_close(states.batch_stats, looped[0].batch_stats, 2e-5)
 
 
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(population, looped):
+    plan = dataclasses.replace(PLAN, compute_dtype="bfloat16")
+    states, losses = one_epoch(plan, *population)
+    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(states))
+    np.testing.assert_allclose(losses, looped[1], rtol=0.03)
+    # it has eight bits, so it cannot be the same
+    assert not np.array_equal(losses, looped[1])
+
+
 def test_neighbours_have_no_influence(population, looped):
     architectures, variables = population
     shuffled = jnp.asarray([2, 0, 3, 1])
@@ -83,11 +94,12 @@ def test_neighbours_have_no_influence(population, looped):
 
 def test_one_compilation_serves_architectures_and_epochs(population):
     architectures, variables = population
-    before = training.train_steps._cache_size()
+    one_epoch(PLAN, architectures, variables)
+    before = compilations().number
     one_epoch(PLAN, architectures, variables, epoch=1)
     others = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(6), 4))
     one_epoch(PLAN, others, variables, split(seed=1), epoch=2)
-    assert training.train_steps._cache_size() - before <= 1
+    assert compilations().number == before
 
 
 def test_no_transfer_inside_an_epoch(population):
@@ -95,18 +107,17 @@ def test_no_transfer_inside_an_epoch(population):
     data = split()
     states, losses, _ = epochs.begin(PLAN, variables)
     order = epochs.epoch_order(jax.random.key(0), len(data.labels), 8)
-    key, view, start, stop = jax.random.key(9), *map(jnp.asarray, (0, 0, 4))
+    view, start, stop = map(jnp.asarray, (0, 0, 4))
+    batches = training.Batches(data, None, order, jax.random.key(9), view)
     with jax.transfer_guard("disallow"):
-        training.train_steps(
-            PLAN, states, losses, architectures, data, None, order, key, view, start, stop
-        )
+        training.train_steps(PLAN, states, losses, architectures, batches, start, stop)
 
 
 @pytest.mark.parametrize("cuts", [[1], [3], [1, 2, 3]])
 def test_how_an_epoch_is_cut_changes_nothing(population, looped, cuts):
-    before = training.train_steps._cache_size()
+    before = compilations().number
     states, losses = one_epoch(PLAN, *population, cuts=cuts)
-    assert training.train_steps._cache_size() == before
+    assert compilations().number == before
     np.testing.assert_array_equal(losses, looped[1])
     assert_trees_close(states.params, looped[0].params, 0)
 

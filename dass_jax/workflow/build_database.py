@@ -4,37 +4,25 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dass_jax import cost, resnet
 from dass_jax import database as db
+from dass_jax.compilations import compilations
 from dass_jax.console import console, duration, percent, print_table, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.epochs import EpochReport
 from dass_jax.experiment import Experiment
-from dass_jax.metrics import correlate
-from dass_jax.randomness import Stream, fold_in, task_key
+from dass_jax.retest import retest_correlation
 from dass_jax.search_space import Architecture
 from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
+from dass_jax.workflow.plan import print_plan
 from dass_jax.workflow.recipes import student_recipe
-
-
-def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
-    """The students that the database measures for a task; student i depends on i alone."""
-    key = task_key(experiment.seed, spec.name, Stream.ARCHITECTURES)
-    ids = jnp.arange(experiment.database.students_per_task)
-    return jax.vmap(lambda i: experiment.space.sample(fold_in(key, i)))(ids)
-
-
-def batches(student_ids: list[int], at_most: int) -> list[np.ndarray]:
-    """Ids of the students that are trained together, batches of nearly equal size."""
-    number = math.ceil(len(student_ids) / at_most)
-    return np.array_split(np.asarray(student_ids, np.int32), number) if number else []
+from dass_jax.workflow.students import batches, sample_students
 
 
 def to_records(
@@ -91,6 +79,7 @@ def _distil_batch(
     title = f"students {spec.name} {ids[0]}-{ids[-1]}"
     if experiment.database.replicates > 1:
         title += f" replicate {replicate}"
+    before = compilations()
     with progress_bar(title, experiment.kd.sgd.epochs) as advance:
 
         def on_epoch(report: EpochReport) -> None:
@@ -99,12 +88,16 @@ def _distil_batch(
         result = distil_population(
             experiment.space, experiment.kd, experiment.augmentation, assignment,
             jax.tree.map(lambda leaf: leaf[filled], students), filled, replicate, snapshots,
-            on_epoch,
+            on_epoch, experiment.devices,
         )  # fmt: skip
     # of all runs that it took
     seconds = snapshots.seconds
     images = len(assignment.train.labels) * experiment.kd.sgd.epochs * population
-    console.print(f"  {images / seconds:.0f} student-images/s, compilation included")
+    compiled = compilations() - before
+    console.print(
+        f"  {images / seconds:.0f} student-images/s; {compiled.number} compilations in "
+        f"{compiled.seconds:.0f} s included"
+    )
     chosen = jax.tree.map(lambda leaf: leaf[ids], students)
     return to_records(experiment, assignment, chosen, ids, replicate, result, seconds)
 
@@ -156,7 +149,7 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
             snapshots.remove()
 
 
-def build_database(experiment: Experiment, workdir: Workdir) -> None:
+def build_database(experiment: Experiment, workdir: Workdir, *, dry_run: bool = False) -> None:
     """Measures all students of all tasks, going on where a stopped run was.
 
     Teachers that are missing are trained first. Finished batches of students are kept whatever
@@ -165,6 +158,7 @@ def build_database(experiment: Experiment, workdir: Workdir) -> None:
     Args:
       experiment: The settings.
       workdir: Where teachers, logits and the database lie.
+      dry_run: Whether to say what it will take, and stop there.
 
     Raises:
       UserError: If a task's images cannot be used, or the folder holds students of the same task
@@ -174,20 +168,12 @@ def build_database(experiment: Experiment, workdir: Workdir) -> None:
         # a mistake in the last task shows before hours of training, and is not recorded
         if not (workdir.database / "records" / spec.name).exists():
             prepare.check_task(experiment, spec)
+    print_plan(experiment, workdir)
+    if dry_run:
+        return
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)
     _print_summary(experiment, workdir)
-
-
-def _test_retest(records: list[db.StudentRecord]) -> str:
-    """Rank correlation of the first two replicates of the same students."""
-    first = {r.student_id: r.final_accuracy for r in records if r.replicate == 0}
-    second = {r.student_id: r.final_accuracy for r in records if r.replicate == 1}
-    shared = sorted(first.keys() & second.keys())
-    if len(shared) < 2:
-        return "-"
-    pairs = np.asarray([[first[i], second[i]] for i in shared])
-    return f"{correlate(pairs[:, 0], pairs[:, 1]).spearman:.2f}"
 
 
 def _print_summary(experiment: Experiment, workdir: Workdir) -> None:
@@ -198,6 +184,7 @@ def _print_summary(experiment: Experiment, workdir: Workdir) -> None:
         if not len(labels):
             rows.append([spec.name, spec.role, 0, *["-"] * 5, len(records), "-"])
             continue
+        retest = retest_correlation(records, spec.role)
         rows.append(
             [
                 spec.name,
@@ -207,7 +194,7 @@ def _print_summary(experiment: Experiment, workdir: Workdir) -> None:
                 percent(labels.mean()),
                 percent(labels.max()),
                 percent(labels.std()),
-                _test_retest(records),
+                "-" if retest is None else f"{retest:.2f}",
                 sum(record.diverged for record in records),
                 duration(sum(record.seconds for record in records)),
             ]

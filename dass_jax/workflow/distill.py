@@ -127,7 +127,7 @@ def _distil(
 
         return distil_population(
             experiment.space, experiment.final, experiment.augmentation, assignment,
-            architectures, ids, replicate, snapshots, on_epoch,
+            architectures, ids, replicate, snapshots, on_epoch, experiment.devices,
         )  # fmt: skip
 
 

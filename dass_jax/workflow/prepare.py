@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import checkpoints, cost, evaluation, logit_cache, training
+from dass_jax import checkpoints, cost, evaluation, training
 from dass_jax import teacher as teacher_lib
 from dass_jax.console import console, count, duration, percent, print_table, progress_bar
 from dass_jax.data.images import Images
@@ -17,6 +17,7 @@ from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
+from dass_jax.logit_cache import LogitCache, cache_bytes
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
@@ -122,6 +123,7 @@ def ensure_teacher(
             experiment.space, experiment.teacher_of(spec), experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
             train=images.train, valid=images.valid, snapshots=snapshots, on_epoch=on_epoch,
+            devices=experiment.devices,
         )  # fmt: skip
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
@@ -174,17 +176,17 @@ def make_assignment(
         def source(view: int) -> Teacher:
             return online
     else:
-        logits = _cached_logits(experiment, workdir, spec, images, variables, config, replicates)
+        cache = _filled_cache(experiment, workdir, spec, images, variables, config, replicates)
 
         def source(view: int) -> Teacher:
-            return CachedTeacher(jnp.asarray(logits[view]))
+            return CachedTeacher(jnp.asarray(cache.view(view)))
 
     return Assignment(
         spec.name, experiment.seed, variables, images.train, images.valid, images.test, source
     )
 
 
-def _cached_logits(
+def _filled_cache(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
@@ -192,17 +194,17 @@ def _cached_logits(
     variables: dict,
     config: DistillConfig,
     replicates: int,
-) -> np.ndarray:
+) -> LogitCache:
+    """The teacher's logits, all on disk; an epoch reads the view that it uses."""
     views = views_needed(config, replicates)
-    size = logit_cache.cache_bytes(
-        views, len(images.train.labels), images.num_classes, config.cache_dtype
-    )
+    cache = LogitCache(
+        workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
+        images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), config.cache_dtype,
+    )  # fmt: skip
+    size = cache_bytes(views, *cache.shape, config.cache_dtype)
     with progress_bar(f"teacher logits {spec.name} ({count(size)}B)", views) as advance:
-        return logit_cache.load_or_compute(
-            workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
-            images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), views,
-            dtype=config.cache_dtype, on_view=lambda computed: advance(),
-        )  # fmt: skip
+        cache.fill(views, on_view=lambda computed: advance())
+    return cache
 
 
 def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSpec, ...]) -> None:

@@ -1,0 +1,112 @@
+"""What training a population takes of a device's memory, predicted before anything is compiled.
+
+Dimension letters: K networks on the device, k at a time, B images of a batch on the device.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dass_jax import resnet
+from dass_jax.parallel import Layout
+from dass_jax.search_space import ResNetSpace
+
+# What XLA allocates for a step, in units of the convolutions' outputs: these, their normalised
+# values, and the gradients in work. 2.9 to 3.6 by XLA's own account, see tests/test_memory.py.
+_MAPS_PER_CONVOLUTION = 3.6
+# A device's memory is never whole: the runtime's own share, and what fragments leave unused.
+_USABLE = 0.85
+
+
+class Memory(NamedTuple):
+    """Bytes of one device.
+
+    Attributes:
+      states: Parameters, momentum and statistics of K networks, and what copies them.
+      activations: Feature maps of the k networks in work.
+      data: Images, and teacher logits of one view.
+    """
+
+    states: int
+    activations: int
+    data: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def _map_elements(space: ResNetSpace, image_size: int) -> int:
+    """Elements of the outputs of all convolutions, for one image."""
+    size, elements = image_size, image_size**2 * space.stage_widths[0]
+    for width, stride in zip(space.stage_widths, space.strides, strict=True):
+        size = (size - 1) // stride + 1
+        elements += 2 * space.stage_depth * size**2 * width
+    return elements
+
+
+def predict_memory(
+    space: ResNetSpace,
+    layout: Layout,
+    *,
+    population: int,
+    networks_per_step: int,
+    batch_size: int,
+    image_size: int,
+    num_classes: int,
+    num_images: int,
+) -> Memory:
+    """What training takes on each device of a layout.
+
+    Args:
+      space: The search space.
+      layout: Which devices do what.
+      population: Networks on all devices together.
+      networks_per_step: k.
+      batch_size: Images of a whole batch.
+      image_size: Height and width.
+      num_classes: Outputs of the dense layer.
+      num_images: Training and validation images.
+
+    Returns:
+      The prediction, for float32.
+    """
+    networks = -(-population // layout.network_shards)
+    share = len(layout.devices) // layout.network_shards
+    shapes = resnet.variable_shapes(space, num_classes)
+    params, stats = (
+        4 * sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes[name]))
+        for name in ("params", "batch_stats")
+    )
+    maps = _map_elements(space, image_size) * -(-batch_size // share)
+    return Memory(
+        # a step writes new parameters and momentum beside the old ones
+        states=networks * (4 * params + 2 * stats),
+        activations=int(4 * _MAPS_PER_CONVOLUTION * maps * min(networks_per_step, networks)),
+        data=num_images * (3 * image_size**2 + 4 * num_classes),
+    )
+
+
+def fitting_networks_per_step(predict: Callable[[int], Memory], limit: int, most: int) -> int:
+    """The largest k whose training fits into a device.
+
+    Args:
+      predict: k -> what training takes, see ``predict_memory``.
+      limit: Bytes of the device.
+      most: The largest k that would be of use.
+
+    Returns:
+      k, at least 1.
+    """
+    fitting = [k for k in range(1, most + 1) if predict(k).total <= _USABLE * limit]
+    return max(fitting, default=1)
+
+
+def device_bytes(layout: Layout) -> int | None:
+    """The memory of the smallest device of a layout, None where it does not say."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in layout.devices]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
