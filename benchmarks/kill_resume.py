@@ -7,17 +7,23 @@ Hardware: any CPU; some seconds for each kill.
 A database of one tiny task is built once without interruption, and then with kills at random
 moments, about every other one a SIGTERM, as often as asked for, in a new folder whenever it is
 complete. After every kill, students that were finished must still be there, each once; in the end
-all numbers must equal those of the uninterrupted database.
+all numbers must equal those of the uninterrupted database. Every fourth folder is empty at first;
+the others hold the teacher and its logits, so that most kills meet students. What is printed says
+how many kills found how many students finished.
 """
 
+import collections
+import multiprocessing
 import os
 import pathlib
 import random
+import runpy
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 
 from absl import app, flags
 
@@ -28,19 +34,48 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = pathlib.Path(__file__).with_name("kill_resume_config.py")
-TASK = "digits"
-# After SIGTERM; a cloud machine gives ten to thirty seconds.
-EXIT_SECONDS = 10
+TASK = "shapes"
+# After SIGTERM: what a cloud machine gives.
+EXIT_SECONDS = 30
+# Processes are forked from one that has imported all this, which takes longer than what is tested;
+# JAX starts its threads later, in each of them.
+PROCESSES = multiprocessing.get_context("forkserver")
+PRELOADED = ("dass_jax.experiment", "dass_jax.workflow.build_database")
 
 
-def start(workdir: pathlib.Path) -> subprocess.Popen:
+def run_command(workdir: str) -> None:
+    """The command as a user starts it, in this process."""
+    with pathlib.Path(f"{workdir}.log").open("a") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    command = str(ROOT / "bin" / "build_database.py")
+    sys.argv = [command, f"--config={CONFIG}", f"--workdir={workdir}"]
+    runpy.run_path(command, run_name="__main__")
+
+
+def start(workdir: pathlib.Path) -> BaseProcess:
     """Starts the building of a database."""
-    command = [sys.executable, str(ROOT / "bin" / "build_database.py")]
-    log = (workdir.parent / f"{workdir.name}.log").open("a")
-    with log:
-        return subprocess.Popen(
-            [*command, f"--config={CONFIG}", f"--workdir={workdir}"], stdout=log, stderr=log
-        )
+    process = PROCESSES.Process(target=run_command, args=(str(workdir),))
+    process.start()
+    return process
+
+
+def build(workdir: pathlib.Path) -> float:
+    """Builds a database without interruption; returns the seconds that it took."""
+    begin = time.monotonic()
+    process = start(workdir)
+    process.join()
+    require_success(process, workdir)
+    return time.monotonic() - begin
+
+
+def require_success(process: BaseProcess, workdir: pathlib.Path) -> None:
+    """Shows what a command said if it failed.
+
+    Raises:
+      AssertionError: It failed.
+    """
+    assert process.exitcode == 0, pathlib.Path(f"{workdir}.log").read_text()
 
 
 def numbers(workdir: pathlib.Path) -> dict[tuple[int, int], tuple]:
@@ -58,66 +93,85 @@ def numbers(workdir: pathlib.Path) -> dict[tuple[int, int], tuple]:
     return found
 
 
-def stop(process: subprocess.Popen, number: int) -> None:
+def stop(process: BaseProcess, number: int) -> None:
     """Sends a signal, and waits for the end.
 
     Raises:
       AssertionError: The process takes too long over it, or does not say that it was stopped.
     """
-    process.send_signal(number)
+    assert process.pid is not None
+    os.kill(process.pid, number)
     begin = time.monotonic()
-    code = process.wait(60)
+    process.join()
     if number == signal.SIGTERM:
         seconds = time.monotonic() - begin
         assert seconds < EXIT_SECONDS, f"it took {seconds:.1f} s to stop"
         # before it has parsed its flags, or when it is done, it just ends
-        assert code in (0, 128 + number, -number), f"it ended with {code}"
+        assert process.exitcode in (0, 128 + number, -number), f"it ended with {process.exitcode}"
 
 
-def build_with_kills(workdir: pathlib.Path, kills: int, longest: float, rng: random.Random) -> int:
-    """Builds a database; returns how often it was killed, at most ``kills`` times."""
+def build_with_kills(
+    workdir: pathlib.Path, kills: int, longest: float, rng: random.Random
+) -> list[int]:
+    """Builds a database and kills at most ``kills`` times; returns how many students each kill met.
+
+    Raises:
+      AssertionError: A finished student is lost, or something fails.
+    """
     done: dict = {}
-    killed = 0
+    met: list[int] = []
     while True:
         process = start(workdir)
-        try:
-            code = process.wait(rng.uniform(0, longest) if killed < kills else None)
-        except subprocess.TimeoutExpired:
-            stop(process, rng.choice([signal.SIGKILL, signal.SIGTERM]))
-            killed += 1
-        else:
-            assert code == 0, f"it failed: see {workdir.parent / workdir.name}.log"
-            return killed
+        process.join(rng.uniform(0, longest) if len(met) < kills else None)
+        if process.exitcode is not None:
+            require_success(process, workdir)
+            return met
+        stop(process, rng.choice([signal.SIGKILL, signal.SIGTERM]))
         now = numbers(workdir)
         assert now.items() >= done.items(), "a finished student is lost or has changed"
         done = now
+        met.append(len(done))
+
+
+def new_folder(root: pathlib.Path, name: str, teacher_of: pathlib.Path | None) -> pathlib.Path:
+    """A work directory, empty or with the teacher and the logits of another one."""
+    workdir = root / name
+    if teacher_of is not None:
+        for part in ("teachers", "logits"):
+            shutil.copytree(teacher_of / part, workdir / part)
+    return workdir
 
 
 def main(arguments: list[str]) -> None:
     """Builds the reference and then kills."""
     rng = random.Random(_SEED.value)
+    PROCESSES.set_forkserver_preload(list(PRELOADED))
     with tempfile.TemporaryDirectory() as folder:
         # However short a compilation is, it is done once.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/compiled"
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         root = pathlib.Path(folder)
-        seconds = []
-        for name in ("compiling", "reference"):
-            begin = time.monotonic()
-            assert start(root / name).wait() == 0, (root / f"{name}.log").read_text()
-            seconds.append(time.monotonic() - begin)
-        reference = numbers(root / "reference")
-        assert reference == numbers(root / "compiling")
-        killed = builds = 0
-        while killed < _KILLS.value:
-            workdir = root / f"killed{builds}"
-            killed += build_with_kills(workdir, _KILLS.value - killed, seconds[1], rng)
+        reference = root / "reference"
+        build(reference)
+        expected = numbers(reference)
+        again = new_folder(root, "again", reference)
+        seconds = build(again)
+        assert numbers(again) == expected, "the numbers differ from one build to the next"
+        met: collections.Counter[int] = collections.Counter()
+        builds = 0
+        while met.total() < _KILLS.value:
+            empty = builds % 4 == 3
+            workdir = new_folder(root, f"killed{builds}", None if empty else reference)
+            # a teacher takes about as long as the students
+            longest = 2 * seconds if empty else seconds
+            met.update(build_with_kills(workdir, _KILLS.value - met.total(), longest, rng))
             builds += 1
-            assert numbers(workdir) == reference, "the numbers differ from the uninterrupted ones"
-        print(
-            f"{killed} kills in {builds} builds of {len(reference)} students: none lost, none "
-            f"twice, all numbers equal (a build takes {seconds[1]:.1f} s)"
-        )
+            assert numbers(workdir) == expected, "the numbers differ from the uninterrupted ones"
+    print(
+        f"{met.total()} kills in {builds} builds of {len(expected)} students: none lost, none "
+        f"twice, all numbers equal (a build takes {seconds:.1f} s); kills by finished students: "
+        + ", ".join(f"{students}: {met[students]}" for students in sorted(met))
+    )
 
 
 if __name__ == "__main__":

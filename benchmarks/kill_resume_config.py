@@ -8,20 +8,20 @@ from dass_jax.experiment import default_config
 
 
 def get_config():
-    """Three digits, eight students in four batches."""
+    """Three generated shapes, twelve students in six batches."""
     config = default_config()
     config.image_size = 8
-    config.space.stage_widths = (4, 8)
+    config.space.stage_widths = (4,)
     config.space.stage_depth = 1
-    config.space.strides = (1, 2)
+    config.space.strides = (2,)
     config.augmentation.flip = False
-    config.teacher.sgd.epochs = 4
+    config.teacher.sgd.epochs = 2
     config.teacher.sgd.batch_size = 16
     config.kd.sgd.epochs = 8
     config.kd.sgd.batch_size = 16
     config.kd.sgd.eval_every = 4
     config.kd.num_views = 2
-    config.database.students_per_task = 8
+    config.database.students_per_task = 12
     config.database.students_per_batch = 2
-    config.tasks.digits = {"role": "meta_test", "source": "digits", "classes": (0, 1, 2)}
+    config.tasks.shapes = {"role": "meta_test", "source": "generated:shapes", "num_classes": 3}
     return config

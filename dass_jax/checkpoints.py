@@ -5,6 +5,8 @@ the previous save in place.
 """
 
 import contextlib
+import errno
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,10 @@ from absl import logging
 
 from dass_jax.errors import UserError, writing
 from dass_jax.recipe import Recipe, require_equal
+from dass_jax.workdir import free_bytes
+
+# what orbax's own files take on disk, for each save
+OVERHEAD_BYTES = 80 * 2**10
 
 
 def _manager(folder: pathlib.Path, *, create: bool) -> ocp.CheckpointManager:
@@ -61,6 +67,13 @@ def _no_tracebacks() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def _require_room(folder: pathlib.Path, arrays: Any) -> None:
+    """Fails before orbax does, whose unfinished writes print tracebacks when the process ends."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
+    if needed > free_bytes(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def save(
     folder: pathlib.Path,
     step: int,
@@ -82,10 +95,13 @@ def save(
       UserError: If the folder already holds this step or a newer one, or cannot be written; the
         save before stays.
     """
+    on_host = jax.tree.map(_to_numpy, arrays)
     args = ocp.args.Composite(
-        arrays=ocp.args.StandardSave(jax.tree.map(_to_numpy, arrays), save_args=save_args),
+        arrays=ocp.args.StandardSave(on_host, save_args=save_args),
         metadata=ocp.args.JsonSave(metadata),
     )
+    with writing(folder):
+        _require_room(folder, on_host)
     with writing(folder), _no_tracebacks(), _manager(folder, create=True) as manager:
         # orbax declines to overwrite without an error
         if not manager.save(step, args=args):

@@ -25,11 +25,10 @@ from dass_jax.data.augmentation import Augmentation, augment
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace
+from dass_jax.workdir import free_bytes
 
 # orbax warns of smaller chunks; reading one takes about a millisecond
 BLOCK_BYTES = 2**20
-# what orbax's own files take on disk, for each view
-_OVERHEAD_BYTES = 80 * 2**10
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")
@@ -266,9 +265,10 @@ class LogitCache:
 
     def _check_room(self, num_views: int) -> None:
         """Fails before the teacher runs rather than after."""
-        needed = cache_bytes(num_views, *self.shape, self.dtype) + num_views * _OVERHEAD_BYTES
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        free = shutil.disk_usage(existing).free
+        needed = (
+            cache_bytes(num_views, *self.shape, self.dtype) + num_views * checkpoints.OVERHEAD_BYTES
+        )
+        free = free_bytes(self.folder)
         if needed > free:
             raise UserError(
                 f"the teacher's logits of {num_views} views need {needed / 1e6:,.1f} MB in "

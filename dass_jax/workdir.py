@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 from dass_jax.errors import UserError, writing
@@ -45,6 +46,13 @@ class Workdir:
     def student(self, task: str) -> pathlib.Path:
         """Distilled winners of a task."""
         return self.root / "students" / task
+
+
+def free_bytes(path: pathlib.Path) -> int:
+    """What is free on the disk on which a file or folder lies, or will lie."""
+    absolute = pathlib.Path(path).absolute()
+    existing = next(place for place in (absolute, *absolute.parents) if place.exists())
+    return shutil.disk_usage(existing).free
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:

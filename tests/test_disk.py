@@ -1,8 +1,10 @@
 """A full disk and a folder that may not be written: one clear line, and nothing is lost."""
 
+import collections
 import errno
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -24,6 +26,9 @@ TENSORSTORE = ValueError(
     'RESOURCE_EXHAUSTED: Error writing "x/0.0" in OCDBT database at local file "/work/0/":\n'
     "Failed to write 588716 bytes to file 14: No space left on device [os_error_code='28']"
 )
+
+
+Usage = collections.namedtuple("Usage", "total used free")
 
 
 def system_error(code, filename=None):
@@ -157,6 +162,21 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(
     assert (arrays["a"].tolist(), metadata["note"]) == ([0, 1, 2], "first")
     Snapshots(folder, "the work", recipe).save(2, {"a": np.ones(3, int)}, {})
     assert [path.name for path in folder.iterdir()] == ["2"]
+
+
+def test_a_save_without_room_is_not_begun(tmp_path, monkeypatch):
+    folder = tmp_path / "saves"
+    arrays = {"a": np.zeros(2**17)}
+    checkpoints.save(folder, 1, arrays, {})
+    # of the folder, or of the one that it will be made in
+    for place in (folder, tmp_path / "new" / "saves"):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**20))
+            with pytest.raises(UserError) as caught:
+                checkpoints.save(place, 2, arrays, {})
+        assert str(caught.value) == FULL.format(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["saves"]
+    assert [path.name for path in folder.iterdir()] == ["1"]
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):

@@ -17,12 +17,10 @@ from dass_jax.parallel import Devices, Layout, balanced_order, choose_layout, pa
 def results(tmp_path_factory):
     output = tmp_path_factory.mktemp("parallel") / "results.npz"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    # as many threads as can wait for each other, and as many again that compute
+    environment = os.environ | {"XLA_FLAGS": flags, "NPROC": "16"}
     script = pathlib.Path(__file__).with_name("eight_devices.py")
-    subprocess.run(
-        [sys.executable, str(script), str(output)],
-        check=True,
-        env=os.environ | {"XLA_FLAGS": flags},
-    )
+    subprocess.run([sys.executable, str(script), str(output)], check=True, env=environment)
     with np.load(output) as arrays:
         assert arrays["devices"] == 8
         runs = {}
