@@ -4,12 +4,12 @@
 Command:  python benchmarks/kill_resume.py --kills=100
 Hardware: any CPU; some seconds for each kill.
 
-A database of one tiny task is built once without interruption, and then with kills at random
-moments, about every other one a SIGTERM, as often as asked for, in a new folder whenever it is
-complete. After every kill, students that were finished must still be there, each once; in the end
-all numbers must equal those of the uninterrupted database. Every fourth folder is empty at first;
-the others hold the teacher and its logits, so that most kills meet students. What is printed says
-how many kills found how many students finished.
+A database of one tiny task is built once without interruption, and then with kills, half of them at
+any moment and half around the end of a batch of students, about every other one a SIGTERM, as often
+as asked for, in a new folder whenever it is complete. After every kill, students that were finished
+must still be there, each once; in the end all numbers must equal those of the uninterrupted
+database. Every fourth folder is empty at first; the others hold the teacher and its logits, so that
+most kills meet students. What is printed says how many kills found how many students finished.
 """
 
 import collections
@@ -110,6 +110,17 @@ def stop(process: BaseProcess, number: int) -> None:
         assert process.exitcode in (0, 128 + number, -number), f"it ended with {process.exitcode}"
 
 
+def wait(process: BaseProcess, workdir: pathlib.Path, longest: float, rng: random.Random) -> None:
+    """Waits until any moment of a build, or until one around the end of a batch of students."""
+    if rng.random() < 0.5:
+        process.join(rng.uniform(0, longest))
+        return
+    finished = len(numbers(workdir)) + rng.randint(1, 4)
+    while process.exitcode is None and len(numbers(workdir)) < finished:
+        process.join(0.02)
+    process.join(rng.uniform(0, 0.5))
+
+
 def build_with_kills(
     workdir: pathlib.Path, kills: int, longest: float, rng: random.Random
 ) -> list[int]:
@@ -122,7 +133,10 @@ def build_with_kills(
     met: list[int] = []
     while True:
         process = start(workdir)
-        process.join(rng.uniform(0, longest) if len(met) < kills else None)
+        if len(met) == kills:
+            process.join()
+        else:
+            wait(process, workdir, longest, rng)
         if process.exitcode is not None:
             require_success(process, workdir)
             return met
@@ -163,7 +177,7 @@ def main(arguments: list[str]) -> None:
             empty = builds % 4 == 3
             workdir = new_folder(root, f"killed{builds}", None if empty else reference)
             # a teacher takes about as long as the students
-            longest = 2 * seconds if empty else seconds
+            longest = seconds * (2 if empty else 1)
             met.update(build_with_kills(workdir, _KILLS.value - met.total(), longest, rng))
             builds += 1
             assert numbers(workdir) == expected, "the numbers differ from the uninterrupted ones"

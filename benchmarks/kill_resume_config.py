@@ -23,5 +23,11 @@ def get_config():
     config.kd.num_views = 2
     config.database.students_per_task = 12
     config.database.students_per_batch = 2
-    config.tasks.shapes = {"role": "meta_test", "source": "generated:shapes", "num_classes": 3}
+    config.tasks.shapes = {
+        "role": "meta_test",
+        "source": "generated:shapes",
+        "num_classes": 3,
+        "train_per_class": 32,
+        "test_per_class": 10,
+    }
     return config
