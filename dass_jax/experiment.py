@@ -131,6 +131,14 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_image_size(self.space, self.image_size)
+        for spec in self.tasks:
+            if spec.teacher_init is None:
+                continue
+            if self.task(spec.teacher_init).teacher_init is not None:
+                raise UserError(
+                    f"task {spec.name}: teacher_init names {spec.teacher_init}, whose teacher "
+                    "starts from another one itself: name a task that starts afresh"
+                )
 
     def task(self, name: str) -> TaskSpec:
         """The task of this name.
@@ -150,6 +158,17 @@ class Experiment:
             return self.teacher
         sgd = dataclasses.replace(self.teacher.sgd, learning_rate=spec.teacher_learning_rate)
         return dataclasses.replace(self.teacher, sgd=sgd)
+
+    def database_of(self, spec: TaskSpec) -> DatabaseConfig:
+        """How many students of a task are measured, and how often."""
+        own = {"students_per_task": spec.students, "replicates": spec.replicates}
+        given = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(self.database, **given)
+
+    @property
+    def student_tasks(self) -> tuple[TaskSpec, ...]:
+        """The tasks that students are distilled for."""
+        return tuple(spec for spec in self.tasks if spec.role != "pretrain")
 
     def with_role(self, *roles: str) -> tuple[TaskSpec, ...]:
         """The tasks that have one of these roles."""

@@ -181,6 +181,12 @@ def init(
     return draw_variables(variable_shapes(space, num_classes), key, widths, fan_in)
 
 
+def with_new_classes(variables: Variables, fresh: Variables) -> Variables:
+    """The variables of a trained network, but for the dense layer, which is the fresh network's."""
+    params = variables["params"] | {"dense": fresh["params"]["dense"]}
+    return {"params": params, "batch_stats": variables["batch_stats"]}
+
+
 def _run(
     module: ResNet,
     variables: Variables,

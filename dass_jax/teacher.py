@@ -96,6 +96,7 @@ def train_teacher(
     train: Split,
     valid: Split,
     snapshots: Snapshots,
+    initial: resnet.Variables | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     devices: Devices = ALL_DEVICES,
 ) -> TeacherResult:
@@ -111,6 +112,7 @@ def train_teacher(
       train: Training images.
       valid: Images that choose the best evaluation.
       snapshots: Where unfinished training is saved, and continued from to the same numbers.
+      initial: A teacher of another task to start from, whatever its classes; a fresh start if None.
       on_epoch: Called after every epoch.
       devices: Which devices to use.
 
@@ -126,7 +128,9 @@ def train_teacher(
         space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs, layout
     )
     variables = resnet.init(space, task_key(seed, name, Stream.TEACHER_INIT), num_classes)
-    population = jax.tree.map(lambda leaf: leaf[None], variables)
+    if initial is not None:
+        variables = resnet.with_new_classes(initial, variables)
+    population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
     fresh = _Snapshot(epochs_lib.begin(plan, population), variables)
     (progress, best), saved = snapshots.restore(fresh)
     curve = [(epoch, accuracy) for epoch, accuracy in saved.get("curve", [])]

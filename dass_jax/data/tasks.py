@@ -8,7 +8,7 @@ from dass_jax.data.sources import load
 from dass_jax.data.splitting import limit_per_class
 from dass_jax.errors import UserError
 
-Role = Literal["meta_train", "meta_valid", "meta_test"]
+Role = Literal["meta_train", "meta_valid", "meta_test", "pretrain"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,8 @@ class TaskSpec:
     Attributes:
       name: Unique; names the task's folders and keys its random numbers.
       role: ``meta_train`` tasks train the predictor, ``meta_valid`` tasks select it,
-        ``meta_test`` tasks are unseen.
+        ``meta_test`` tasks are unseen; of a ``pretrain`` task only the teacher is wanted, as the
+        one that others' teachers start from.
       source: What ``data.load`` takes.
       classes: Which classes of the source, by index; all of them if empty.
       num_classes: How many classes a generated source shall have.
@@ -30,6 +31,11 @@ class TaskSpec:
         their own only.
       teacher_learning_rate: This task's own instead of the experiment's, if given; the paper takes
         0.01 rather than 0.05 on its small unseen datasets.
+      teacher_init: The task whose teacher this one's starts from, all but the dense layer; a fresh
+        start if None.
+      students: How many students are measured; this task's own instead of the experiment's, if
+        given.
+      replicates: How often each student is distilled, likewise.
     """
 
     name: str
@@ -43,6 +49,9 @@ class TaskSpec:
     test_per_class: int | None = None
     test_fraction: float | None = None
     teacher_learning_rate: float | None = None
+    teacher_init: str | None = None
+    students: int | None = None
+    replicates: int | None = None
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):

@@ -9,17 +9,18 @@ import numpy as np
 from dass_jax import cost, resnet
 from dass_jax import database as db
 from dass_jax.compilations import compilations
-from dass_jax.console import console, duration, percent, print_table, progress_bar
+from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.epochs import EpochReport
 from dass_jax.experiment import Experiment
-from dass_jax.retest import retest_correlation
 from dass_jax.search_space import Architecture
 from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
+from dass_jax.workflow.database_tables import print_summary
+from dass_jax.workflow.measured_tasks import read_measured_tasks
 from dass_jax.workflow.plan import print_plan
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.students import batches, sample_students
@@ -77,7 +78,7 @@ def _distil_batch(
     filled = np.concatenate([ids, np.repeat(ids[-1:], population - len(ids))])
     students = sample_students(experiment, spec)
     title = f"students {spec.name} {ids[0]}-{ids[-1]}"
-    if experiment.database.replicates > 1:
+    if experiment.database_of(spec).replicates > 1:
         title += f" replicate {replicate}"
     before = compilations()
     with progress_bar(title, experiment.kd.sgd.epochs) as advance:
@@ -115,10 +116,15 @@ def _facts(images: prepare.TaskImages, spec: TaskSpec, teacher: TeacherResult) -
 
 def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
     """Measures the students of one task that are not measured yet."""
+    if spec.role == "pretrain":
+        if not prepare.has_teacher(workdir, spec):
+            images = prepare.load_images(experiment, spec)
+            prepare.ensure_teacher(experiment, workdir, spec, images)
+        return
     recipe = student_recipe(experiment, spec, experiment.kd)
     db.open_task(workdir.database, spec.name, recipe)
     records = db.read_records(workdir.database, spec.name)
-    settings = experiment.database
+    settings = experiment.database_of(spec)
     missing = [
         db.missing_students(records, replicate, settings.students_per_task)
         for replicate in range(settings.replicates)
@@ -173,31 +179,7 @@ def build_database(experiment: Experiment, workdir: Workdir, *, dry_run: bool = 
         return
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)
-    _print_summary(experiment, workdir)
-
-
-def _print_summary(experiment: Experiment, workdir: Workdir) -> None:
-    rows = []
-    for spec in experiment.tasks:
-        records = db.read_records(workdir.database, spec.name)
-        labels = db.column(db.first_replicate(records), "final_accuracy")
-        if not len(labels):
-            rows.append([spec.name, spec.role, 0, *["-"] * 5, len(records), "-"])
-            continue
-        retest = retest_correlation(records, spec.role)
-        rows.append(
-            [
-                spec.name,
-                spec.role,
-                len(labels),
-                percent(labels.min()),
-                percent(labels.mean()),
-                percent(labels.max()),
-                percent(labels.std()),
-                "-" if retest is None else f"{retest:.2f}",
-                sum(record.diverged for record in records),
-                duration(sum(record.seconds for record in records)),
-            ]
-        )
-    header = ["task", "role", "students", "min", "mean", "max", "std", "retest", "diverged", "time"]
-    print_table("Students: validation accuracy after distillation", header, rows)
+    names = {spec.name for spec in experiment.student_tasks}
+    if names:
+        measured = read_measured_tasks(workdir.database)
+        print_summary([task for task in measured if task.name in names])

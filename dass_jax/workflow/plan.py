@@ -13,7 +13,7 @@ from dass_jax import database as db
 from dass_jax.console import console, count, duration, print_table
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import views_needed
-from dass_jax.experiment import Experiment
+from dass_jax.experiment import DatabaseConfig, Experiment
 from dass_jax.training import SGDConfig
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -80,22 +80,23 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec, rate: fl
     Raises:
       UserError: If the images cannot be read.
     """
-    kd, replicates = experiment.kd, experiment.database.replicates
+    kd, settings = experiment.kd, experiment.database_of(spec)
     data = load_task(spec, experiment.image_size)
     images = (len(data.train), len(data.valid), len(data.test))
     records = db.read_records(workdir.database, spec.name)
+    pretrain = spec.role == "pretrain"
     missing = [
         student
-        for replicate in range(replicates)
-        for student in db.missing_students(
-            records, replicate, experiment.database.students_per_task
-        )
+        for replicate in range(0 if pretrain else settings.replicates)
+        for student in db.missing_students(records, replicate, settings.students_per_task)
     ]
-    views = views_needed(kd, replicates) if missing and kd.teacher_logits == "cached" else 0
-    trained = prepare.has_teacher(workdir, spec) or not missing
+    views = (
+        views_needed(kd, settings.replicates) if missing and kd.teacher_logits == "cached" else 0
+    )
+    trained = prepare.has_teacher(workdir, spec) or not (missing or pretrain)
     work = _student_work(experiment, spec, data.num_classes, images, missing)
     teacher = _teacher_flops(experiment, data.num_classes)
-    devices = len(_layout(experiment).devices)
+    devices = len(_layout(experiment, settings).devices)
     passes = views if kd.teacher_logits == "cached" else kd.sgd.epochs * len(missing)
     return TaskPlan(
         spec=spec,
@@ -107,7 +108,7 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec, rate: fl
         ) / rate,
         student_seconds=(work / devices + teacher * passes * images[0]) / rate,
         disk=logit_cache.cache_bytes(views, images[0], data.num_classes, kd.cache_dtype),
-        memory=_memory(experiment, data.num_classes, sum(images)),
+        memory=_memory(experiment, settings, data.num_classes, sum(images)),
     )  # fmt: skip
 
 
@@ -138,18 +139,19 @@ def _student_work(
     return int(each[missing].sum()) * (_passes(experiment.kd.sgd, train, valid) + valid + test)
 
 
-def _population(experiment: Experiment) -> int:
-    settings = experiment.database
+def _population(settings: DatabaseConfig) -> int:
     return min(settings.students_per_batch, settings.students_per_task)
 
 
-def _layout(experiment: Experiment) -> parallel.Layout:
+def _layout(experiment: Experiment, settings: DatabaseConfig) -> parallel.Layout:
     batch_size = experiment.kd.sgd.batch_size
-    return parallel.choose_layout(experiment.devices, _population(experiment), batch_size)
+    return parallel.choose_layout(experiment.devices, _population(settings), batch_size)
 
 
-def _memory(experiment: Experiment, num_classes: int, num_images: int) -> memory.Memory:
-    kd, layout, population = experiment.kd, _layout(experiment), _population(experiment)
+def _memory(
+    experiment: Experiment, settings: DatabaseConfig, num_classes: int, num_images: int
+) -> memory.Memory:
+    kd, layout, population = experiment.kd, _layout(experiment, settings), _population(settings)
     on_cpu = layout.devices[0].platform == "cpu"
     k = kd.networks_per_step or (1 if on_cpu else -(-population // layout.network_shards))
     return memory.predict_memory(

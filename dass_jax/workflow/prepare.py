@@ -19,6 +19,7 @@ from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.logit_cache import LogitCache, cache_bytes
 from dass_jax.randomness import Stream, task_key
+from dass_jax.resnet import Variables
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
@@ -109,6 +110,7 @@ def ensure_teacher(
     """Reads the task's teacher, or trains it, going on where a stopped run was."""
     if has_teacher(workdir, spec):
         return load_teacher(experiment, workdir, spec, images)
+    initial = _initial_variables(experiment, workdir, spec)
     folder = workdir.teacher(spec.name)
     recipe, pixels = teacher_recipe(experiment, spec), images_digest(images)
     snapshots = Snapshots(
@@ -122,8 +124,8 @@ def ensure_teacher(
         result = teacher_lib.train_teacher(
             experiment.space, experiment.teacher_of(spec), experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
-            train=images.train, valid=images.valid, snapshots=snapshots, on_epoch=on_epoch,
-            devices=experiment.devices,
+            train=images.train, valid=images.valid, snapshots=snapshots, initial=initial,
+            on_epoch=on_epoch, devices=experiment.devices,
         )  # fmt: skip
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
@@ -134,6 +136,19 @@ def ensure_teacher(
     teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
     snapshots.remove()
     return result
+
+
+def _initial_variables(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec
+) -> Variables | None:
+    """What a task's teacher starts from if not afresh; that teacher is trained if it is missing."""
+    if spec.teacher_init is None:
+        return None
+    source = experiment.task(spec.teacher_init)
+    if has_teacher(workdir, source):
+        return load_teacher(experiment, workdir, source).variables
+    images = load_images(experiment, source)
+    return ensure_teacher(experiment, workdir, source, images).variables
 
 
 def _summary(

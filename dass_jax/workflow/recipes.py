@@ -13,8 +13,9 @@ from dass_jax.recipe import Recipe, plain
 def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
     """What a task's teacher depends on."""
     images = plain(spec)
-    images.pop("role")
-    return {
+    for name in ("role", "students", "replicates"):
+        images.pop(name)
+    recipe = {
         "seed": experiment.seed,
         "image_size": experiment.image_size,
         "space": plain(experiment.space),
@@ -22,6 +23,9 @@ def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
         "teacher": plain(experiment.teacher),
         "images": images,
     }
+    if spec.teacher_init is not None:
+        recipe["teacher_init"] = teacher_recipe(experiment, experiment.task(spec.teacher_init))
+    return recipe
 
 
 def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig) -> Recipe:

@@ -15,7 +15,7 @@ from dass_jax.search_space import Architecture
 def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
     """The students that the database measures for a task; student i depends on i alone."""
     key = task_key(experiment.seed, spec.name, Stream.ARCHITECTURES)
-    ids = jnp.arange(experiment.database.students_per_task)
+    ids = jnp.arange(experiment.database_of(spec).students_per_task)
     return jax.vmap(lambda i: experiment.space.sample(fold_in(key, i)))(ids)
 
 

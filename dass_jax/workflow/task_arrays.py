@@ -71,7 +71,7 @@ def complete_records(
     recipe = student_recipe(experiment, spec, experiment.kd)
     db.check_task(workdir.database, spec.name, recipe)
     records = db.read_records(workdir.database, spec.name)
-    if missing := db.missing_students(records, 0, experiment.database.students_per_task):
+    if missing := db.missing_students(records, 0, experiment.database_of(spec).students_per_task):
         raise UserError(
             f"{len(missing)} students of task {spec.name} are not measured yet: "
             "run bin/build_database.py"

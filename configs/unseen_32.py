@@ -1,0 +1,77 @@
+"""Tiny-ImageNet splits as source tasks and four unseen datasets, at 32x32: the released evidence.
+
+Command:  export DASS_DATA_DIR=...   # the folder with the five files named below
+          for command in build_database meta_train search; do
+            bin/$command.py --config=configs/unseen_32.py --workdir=work/unseen_32
+          done
+Hardware: 2 CPU cores, about ten hours. Expected result: see "Results" in README.md.
+
+Every other split's teacher, and those of the three small datasets of photographs, start from a
+teacher of all Tiny-ImageNet classes, which holds out the same validation images. Half of the source
+tasks thus have a strong and half a weak teacher.
+"""
+
+from dass_jax.data.class_splits import class_splits
+from dass_jax.data.split_manifest import split_tasks
+from dass_jax.experiment import default_config
+
+TINY_IMAGENET = "tiny-imagenet-200.zip"
+FINE_TUNED = {"teacher_init": "pretrain", "teacher_learning_rate": 0.01}
+# About a thousand test images each where there are so many.
+UNSEEN = {
+    "cars": {
+        "source": "stanford-cars.zip",
+        "classes": tuple(range(120)),
+        "valid_per_class": 5,
+        **FINE_TUNED,
+    },
+    "cub": {
+        "source": "cub-200-2010.zip",
+        "classes": tuple(range(130)),
+        "valid_per_class": 4,
+        **FINE_TUNED,
+    },
+    "dtd": {"source": "dtd10.zip", "valid_per_class": 20, **FINE_TUNED},
+    # 20 training images of each class, as in the paper
+    "quickdraw": {
+        "source": "quickdraw345.npz",
+        "classes": tuple(range(100)),
+        "train_per_class": 20,
+        "valid_per_class": 10,
+        "test_per_class": 10,
+    },
+}
+
+
+def get_config():
+    """Eight splits of 20 classes train the predictor, two select it."""
+    config = default_config()
+    config.image_size = 32
+    config.space.stage_widths = (16, 32, 64, 128)
+    config.space.stage_depth = 3
+    config.teacher.sgd.epochs = 24
+    config.teacher.sgd.eval_every = 4
+    for kd in (config.kd, config.final):
+        kd.sgd.epochs = 6
+        kd.sgd.eval_every = 2
+        kd.num_views = 12
+    for sgd in (config.teacher.sgd, config.kd.sgd, config.final.sgd):
+        sgd.batch_size = 32
+        sgd.learning_rate = 0.03
+    config.database.students_per_task = 16
+    config.database.students_per_batch = 16
+
+    config.tasks.pretrain = {
+        "role": "pretrain",
+        "source": TINY_IMAGENET,
+        "train_per_class": 100,
+        "valid_per_class": 50,
+    }
+    splits = class_splits(200, num_train_splits=8, num_valid_splits=2, classes_per_split=20, seed=0)
+    sizes = {"train_per_class": 150, "valid_per_class": 50}
+    for name, task in split_tasks(TINY_IMAGENET, splits, **sizes).items():
+        fine_tuned = FINE_TUNED if int(name[-1]) % 2 else {}
+        config.tasks[f"tiny_{name}"] = task | fine_tuned
+    for name, task in UNSEEN.items():
+        config.tasks[name] = {"role": "meta_test", "replicates": 2, **task}
+    return config
