@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
     """Static parameters of a convolution, equal in both spatial axes but for the padding."""
 
     stride: int
@@ -33,7 +33,7 @@ def _dilated(size: int, dilation: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolve(inputs: Array, kernel: Array, window: _Window) -> Array:
+def _convolve(inputs: Array, kernel: Array, window: Window) -> Array:
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -45,11 +45,11 @@ def _convolve(inputs: Array, kernel: Array, window: _Window) -> Array:
     )
 
 
-def _forward(inputs: Array, kernel: Array, window: _Window) -> tuple[Array, tuple[Array, Array]]:
+def _forward(inputs: Array, kernel: Array, window: Window) -> tuple[Array, tuple[Array, Array]]:
     return _convolve(inputs, kernel, window), (inputs, kernel)
 
 
-def _input_gradient(cotangent: Array, kernel: Array, window: _Window, shape: tuple) -> Array:
+def _input_gradient(cotangent: Array, kernel: Array, window: Window, shape: tuple) -> Array:
     """The flipped kernel with swapped channel axes, over the stride-dilated cotangent."""
     padding = []
     for axis in (0, 1):
@@ -58,7 +58,7 @@ def _input_gradient(cotangent: Array, kernel: Array, window: _Window, shape: tup
         spread = _dilated(cotangent.shape[axis + 1], window.stride)
         extent = _dilated(shape[axis + 1], window.input_dilation)
         padding.append((low, extent + reach - low - spread))
-    transposed = _Window(
+    transposed = Window(
         stride=window.input_dilation,
         padding=(padding[0], padding[1]),
         input_dilation=window.stride,
@@ -67,7 +67,7 @@ def _input_gradient(cotangent: Array, kernel: Array, window: _Window, shape: tup
     return _convolve(cotangent, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), transposed)
 
 
-def _pieces(batch: int) -> int:
+def _parts(batch: int) -> int:
     """Into how many parts of the batch a kernel's gradient is cut.
 
     The gradient is one convolution whose window is the whole batch. On CPU that window falls out
@@ -76,14 +76,31 @@ def _pieces(batch: int) -> int:
     return 4 if jax.default_backend() == "cpu" and batch % 4 == 0 and batch >= 32 else 1
 
 
-def _kernel_gradient(cotangent: Array, inputs: Array, window: _Window, shape: tuple) -> Array:
+def kernel_gradient(
+    cotangent: Float[Array, "B h w O"],
+    inputs: Float[Array, "B H W I"],
+    window: Window,
+    shape: tuple[int, ...],
+    parts: int,
+) -> Float[Array, "k k I O"]:
+    """The gradient of a convolution in its kernel, summed over equal parts of the batch.
+
+    Args:
+      cotangent: The gradient in the convolution's output.
+      inputs: What was convolved.
+      window: How it was convolved.
+      shape: The kernel's.
+      parts: How many; they divide the batch.
+
+    Returns:
+      An array of the kernel's shape.
+    """
+    pairs = zip(jnp.split(cotangent, parts), jnp.split(inputs, parts), strict=True)
+    return functools.reduce(jnp.add, (_correlation(*pair, window, shape) for pair in pairs))
+
+
+def _correlation(cotangent: Array, inputs: Array, window: Window, shape: tuple) -> Array:
     """Batch and channel axes swapped, with the cotangent as the kernel."""
-    pieces = _pieces(inputs.shape[0])
-    parts = zip(jnp.split(cotangent, pieces), jnp.split(inputs, pieces), strict=True)
-    return functools.reduce(jnp.add, (_correlation(*part, window, shape) for part in parts))
-
-
-def _correlation(cotangent: Array, inputs: Array, window: _Window, shape: tuple) -> Array:
     padding = []
     for axis in (0, 1):
         low = window.padding[axis][0]
@@ -91,7 +108,7 @@ def _correlation(cotangent: Array, inputs: Array, window: _Window, shape: tuple)
         spread = _dilated(cotangent.shape[axis + 1], window.stride)
         extent = _dilated(inputs.shape[axis + 1], window.input_dilation)
         padding.append((low, reach + spread - extent - low))
-    correlation = _Window(
+    correlation = Window(
         stride=window.kernel_dilation,
         padding=(padding[0], padding[1]),
         input_dilation=window.input_dilation,
@@ -104,12 +121,12 @@ def _correlation(cotangent: Array, inputs: Array, window: _Window, shape: tuple)
 
 
 def _backward(
-    window: _Window, residuals: tuple[Array, Array], cotangent: Array
+    window: Window, residuals: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     inputs, kernel = residuals
     return (
         _input_gradient(cotangent, kernel, window, inputs.shape),
-        _kernel_gradient(cotangent, inputs, window, kernel.shape),
+        kernel_gradient(cotangent, inputs, window, kernel.shape, _parts(inputs.shape[0])),
     )
 
 
@@ -132,4 +149,4 @@ def conv2d(
     """
     margin = (kernel.shape[0] - 1) // 2
     padding = ((margin, margin), (margin, margin))
-    return _convolve(inputs, kernel, _Window(stride, padding, 1, 1))
+    return _convolve(inputs, kernel, Window(stride, padding, 1, 1))
