@@ -13,11 +13,8 @@ from flax import traverse_util
 
 from dass_jax import resnet
 from dass_jax.errors import UserError
-from dass_jax.predictor.model import (
-    AccuracyPredictor,
-    PredictorConfig,
-    PredictorInputs,
-)
+from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
+from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 from dass_jax.search_space import Architecture, ResNetSpace
 
 _FUNCTIONAL = {"conv1.weight": "conv1_kernel", "conv2.weight": "conv2_kernel"}
@@ -107,14 +104,14 @@ def import_predictor(
 
 def _predictor_config(inputs: str, flat: dict[tuple[str, ...], jax.Array]) -> PredictorConfig:
     """Reads the sizes off the last axes; whether the others fit is for ``_check_shapes``."""
-    sizes = {"head_features": flat["head_hidden", "bias"].shape[-1]}
+    sizes: dict[str, Any] = {"head_features": flat["head_hidden", "bias"].shape[-1]}
     if "A" in inputs:
         sizes["architecture_features"] = flat["architecture_encoder", "dense", "bias"].shape[-1]
     functional = "student_encoder" if "S" in inputs else "teacher_encoder"
     if (functional, "conv1_kernel") in flat:
         sizes["hidden_channels"] = flat[functional, "conv1_kernel"].shape[-1]
         sizes["embedding_channels"] = flat[functional, "conv2_kernel"].shape[-1]
-    return PredictorConfig(inputs, **sizes)
+    return PredictorConfig(inputs, architecture="flat", **sizes)
 
 
 def _check_shapes(config: PredictorConfig, flat: dict[tuple[str, ...], jax.Array]) -> None:
@@ -126,11 +123,11 @@ def _check_shapes(config: PredictorConfig, flat: dict[tuple[str, ...], jax.Array
     channels = max(
         length((part, "conv1_kernel"), -2) for part in ("student_encoder", "teacher_encoder")
     )
-    example = PredictorInputs(
-        student_features=jnp.zeros((1, 1, 1, channels)),
-        teacher_features=jnp.zeros((1, 1, channels)),
-        encoding=jnp.zeros((1, length(("architecture_encoder", "dense", "kernel"), 0))),
+    teacher = StudentInputs(
+        noise_map=jnp.zeros((1, 1, channels)),
+        encoding=jnp.zeros(length(("architecture_encoder", "dense", "kernel"), 0)),
     )
+    example = PredictorInputs(jax.tree.map(lambda leaf: leaf[None], teacher), teacher)
     predictor = AccuracyPredictor(config)
     variables = jax.eval_shape(predictor.init, jax.random.key(0), example)
     for path, wanted in traverse_util.flatten_dict(variables["params"]).items():

@@ -1,31 +1,30 @@
 """Meta-learns a predictor that adapts to a task from its teacher alone.
 
-Teacher-guided adaptation (DaSS, ICLR 2023): a task's support set is one pair, the teacher as an
-architecture with its known accuracy. One gradient step on it, with a learned rate for every
-parameter, gives the task's own predictor; parameters and rates are trained so that this predictor
-is right about the task's students.
+Episodes of bi-level training (DaSS, ICLR 2023): in every task the predictor adapts to the teacher,
+then parameters and inner learning rates are trained so that the adapted predictor is right about
+the task's students.
 
-Everything here is a pure function of pytrees. ``dass_jax.meta_training`` holds the loop around it
-that selects a checkpoint.
+Everything here is a pure function of pytrees, written for one predictor.
+``dass_jax.meta_training`` trains an ensemble of them and holds the loop that selects a checkpoint.
 
 Dimension letters: N students of a task, B students in general.
 """
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from dass_jax import parallel
+from dass_jax.adaptation import Learned, adapt_to_task, masked_mse
 from dass_jax.errors import UserError
-from dass_jax.meta_tasks import TaskBatch, map_tasks, take_queries
-from dass_jax.predictor.model import PredictorInputs
-
-Params = Any  # A pytree of arrays: the predictor's "params" collection, or one rate for each.
+from dass_jax.meta_tasks import Measured, TaskBatch, map_tasks, take_queries
+from dass_jax.predictor.model import AccuracyPredictor
+from dass_jax.predictor.scale import to_target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +34,16 @@ class MetaConfig:
     Attributes:
       episodes: Outer steps.
       queries: Students drawn per task and episode, at most; fewer where a task has fewer.
-      learning_rate: Adam's, for the parameters and for the inner learning rates.
+      support_students: How many measured students join the teacher in the support of an episode;
+        they are drawn with the queries and are none of them.
+      optimizer: ``adam``, or ``sgd`` without momentum.
+      learning_rate: The optimiser's, for the parameters and for the inner learning rates.
+      weight_decay: Decoupled from the gradient, of the parameters.
       inner_lr: Initial value of every inner learning rate.
+      inner_steps: Gradient steps of an adaptation; 0 leaves the predictor as it is.
       first_order: Whether the outer gradient takes the inner gradient as a constant.
+      rank_weight: Weight of the ranking loss beside the squared error.
+      ensemble: Predictors trained side by side, from other initial parameters and draws.
       eval_every: Episodes between two evaluations on the selecting tasks.
       seed: Keys the initial parameters and the draws of queries.
       task_batch: Tasks per vectorized step; by default one on CPU, where a loop is faster, and all
@@ -49,17 +55,26 @@ class MetaConfig:
 
     episodes: int = 1000
     queries: int = 50
+    support_students: int = 0
+    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 5e-4
+    weight_decay: float = 0.0
     inner_lr: float = 0.005
+    inner_steps: int = 1
     first_order: bool = False
+    rank_weight: float = 0.0
+    ensemble: int = 1
     eval_every: int = 20
     seed: int = 0
     task_batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "queries", "eval_every"):
+        for name in ("episodes", "queries", "eval_every", "ensemble"):
             if getattr(self, name) < 1:
                 raise UserError(f"meta-training {name} must be at least 1")
+        for name in ("support_students", "inner_steps", "weight_decay", "rank_weight"):
+            if getattr(self, name) < 0:
+                raise UserError(f"meta-training {name} must not be negative")
         if self.learning_rate <= 0:
             raise UserError("meta-training learning_rate must be positive")
         if self.task_batch is not None and self.task_batch < 1:
@@ -71,183 +86,143 @@ class MetaState(NamedTuple):
 
     Attributes:
       step: Episodes done.
-      params: The predictor's parameters before adaptation.
-      inner_lr: A learning rate for every entry of ``params``.
-      opt_state: Adam's state for both.
+      learned: Parameters and inner learning rates.
+      opt_state: The optimiser's state for both.
       key: Keys the draws of queries; never changes.
     """
 
     step: Int[Array, ""]
-    params: Params
-    inner_lr: Params
+    learned: Learned
     opt_state: optax.OptState
     key: Key[Array, ""]
 
 
-def predict_with(
-    predictor: nn.Module, params: Params, inputs: PredictorInputs
-) -> Float[Array, "B"]:
-    """Returns the predicted accuracies of students of one task, without adaptation."""
-    return predictor.apply({"params": params}, inputs)
+def _optimizer(config: MetaConfig) -> optax.GradientTransformation:
+    if config.optimizer == "sgd":
+        return optax.sgd(config.learning_rate)
+    return optax.adamw(
+        config.learning_rate,
+        weight_decay=config.weight_decay,
+        mask=lambda learned: Learned(
+            jax.tree.map(lambda _: True, learned.params),
+            jax.tree.map(lambda _: False, learned.inner_lr),
+        ),
+    )
 
 
-def masked_mse(
+def ranking_loss(
     predictions: Float[Array, "B"], targets: Float[Array, "B"], valid: Bool[Array, "B"]
 ) -> Float[Array, ""]:
-    """Returns the mean squared error over the valid entries, 0 where there are none."""
-    errors = jnp.where(valid, predictions - targets, 0.0)
-    return jnp.sum(errors**2) / jnp.maximum(jnp.sum(valid), 1)
+    """Logistic loss of the differences of all pairs (RankNet; Burges et al., 2005).
 
-
-def inner_adapt(
-    predictor: nn.Module,
-    params: Params,
-    inner_lr: Params,
-    inputs: PredictorInputs,
-    accuracies: Float[Array, "B"],
-    first_order: bool = False,
-) -> Params:
-    """Takes the inner step ``params - inner_lr * gradient``, the teacher-guided adaptation of DaSS.
+    Differences are in units of the targets' standard deviation, so that tasks weigh alike.
 
     Args:
-      predictor: A module from ``PredictorInputs`` to predicted accuracies.
-      params: Parameters before adaptation.
-      inner_lr: A learning rate for every entry of ``params``.
-      inputs: The support, usually the teacher alone.
-      accuracies: Known accuracies of the support.
-      first_order: Whether an outer derivative takes the gradient as a constant.
+      predictions: One per student, in the targets' unit.
+      targets: What they should be.
+      valid: Which students count.
 
     Returns:
-      Adapted parameters, a tree like ``params``.
+      The mean over pairs of valid students with different targets, 0 where there are none.
     """
-
-    def loss(params: Params) -> Float[Array, ""]:
-        return jnp.mean((predict_with(predictor, params, inputs) - accuracies) ** 2)
-
-    gradient = jax.grad(loss)(params)
-    if first_order:
-        gradient = jax.lax.stop_gradient(gradient)
-    return jax.tree.map(lambda value, rate, slope: value - rate * slope, params, inner_lr, gradient)
-
-
-def adapt_to_task(
-    predictor: nn.Module,
-    params: Params,
-    inner_lr: Params,
-    task: TaskBatch,
-    first_order: bool = False,
-) -> Params:
-    """Adapts the parameters to a single task by its teacher, without any label of a student."""
-    accuracies = task.teacher_accuracy[None]
-    return inner_adapt(predictor, params, inner_lr, task.support(), accuracies, first_order)
+    count = jnp.maximum(jnp.sum(valid), 1)
+    center = jnp.sum(jnp.where(valid, targets, 0)) / count
+    spread = jnp.sqrt(jnp.sum(jnp.where(valid, (targets - center) ** 2, 0)) / count + 1e-8)
+    above = (targets[:, None] > targets[None, :]) & valid[:, None] & valid[None, :]
+    difference = (predictions[:, None] - predictions[None, :]) / spread
+    losses = jnp.where(above, jax.nn.softplus(-difference), 0)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(above), 1)
 
 
-def predict(
-    predictor: nn.Module, params: Params, inner_lr: Params, task: TaskBatch
-) -> Float[Array, "N"]:
-    """Predicts the accuracies of a single task's students after adaptation to its teacher.
-
-    Args:
-      predictor: A module from ``PredictorInputs`` to predicted accuracies.
-      params: Meta-trained parameters.
-      inner_lr: Meta-trained inner learning rates.
-      task: A single task, without the axis T.
-
-    Returns:
-      Predicted accuracies, [N], as fractions.
-    """
-    adapted = adapt_to_task(predictor, params, inner_lr, task)
-    return predict_with(predictor, adapted, task.students())
+def _split_support(task: TaskBatch, count: int) -> tuple[Measured | None, TaskBatch]:
+    """The first students as measured ones, and the task without them."""
+    if count == 0:
+        return None, task
+    per_student = (task.students, task.accuracies, task.valid)
+    measured = Measured(*jax.tree.map(lambda leaf: leaf[:count], per_student))
+    students, accuracies, valid = jax.tree.map(lambda leaf: leaf[count:], per_student)
+    return measured, task._replace(students=students, accuracies=accuracies, valid=valid)
 
 
 def query_loss(
-    predictor: nn.Module,
-    params: Params,
-    inner_lr: Params,
-    task: TaskBatch,
-    first_order: bool = False,
+    predictor: AccuracyPredictor, learned: Learned, task: TaskBatch, config: MetaConfig
 ) -> Float[Array, ""]:
-    """Returns the mean squared error on a single task's valid students after adaptation."""
-    adapted = adapt_to_task(predictor, params, inner_lr, task, first_order)
-    predictions = predict_with(predictor, adapted, task.students())
-    return masked_mse(predictions, task.accuracies, task.valid)
+    """Returns the loss on a single task's valid students after adaptation.
+
+    The first ``config.support_students`` of them are adapted to instead.
+    """
+    measured, task = _split_support(task, config.support_students)
+    params = adapt_to_task(
+        predictor, learned, task, measured,
+        steps=config.inner_steps, first_order=config.first_order,
+    )  # fmt: skip
+    answers = predictor.apply({"params": params}, task.queries())
+    scale = predictor.config.scale
+    targets = to_target(scale, task.accuracies, task.teacher_accuracy, task.chance)
+    loss = masked_mse(answers, targets, task.valid)
+    if config.rank_weight:
+        loss += config.rank_weight * ranking_loss(answers, targets, task.valid)
+    return loss
 
 
 def meta_loss(
-    predictor: nn.Module,
-    params: Params,
-    inner_lr: Params,
-    tasks: TaskBatch,
-    config: MetaConfig,
+    predictor: AccuracyPredictor, learned: Learned, tasks: TaskBatch, config: MetaConfig
 ) -> Float[Array, ""]:
     """Returns the outer loss: ``query_loss`` averaged over tasks."""
-    loss = functools.partial(
-        query_loss, predictor, params, inner_lr, first_order=config.first_order
-    )
+    loss = functools.partial(query_loss, predictor, learned, config=config)
     return jnp.mean(map_tasks(loss, tasks, config.task_batch))
 
 
-def init_meta_state(predictor: nn.Module, tasks: TaskBatch, config: MetaConfig) -> MetaState:
+def init_meta_state(
+    predictor: AccuracyPredictor,
+    tasks: TaskBatch,
+    config: MetaConfig,
+    member: int | Int[Array, ""] = 0,
+) -> MetaState:
     """Returns the state before the first episode; the tasks give only the shapes."""
-    key = jax.random.key(config.seed)
+    key = jax.random.fold_in(jax.random.key(config.seed), member)
     example = jax.tree.map(lambda array: array[0], tasks).support()
     params = predictor.init(jax.random.fold_in(key, 0), example)["params"]
     inner_lr = jax.tree.map(lambda value: jnp.full_like(value, config.inner_lr), params)
+    learned = Learned(params, inner_lr)
     return MetaState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        inner_lr=inner_lr,
-        opt_state=optax.adam(config.learning_rate).init((params, inner_lr)),
+        learned=learned,
+        opt_state=_optimizer(config).init(learned),
         key=jax.random.fold_in(key, 1),
     )
 
 
 def meta_step(
-    predictor: nn.Module, state: MetaState, tasks: TaskBatch, config: MetaConfig
+    predictor: AccuracyPredictor,
+    state: MetaState,
+    tasks: TaskBatch,
+    config: MetaConfig,
+    task_axis: str | None = None,
 ) -> tuple[MetaState, Float[Array, ""]]:
-    """Does one episode: draws queries, then steps parameters and inner learning rates by Adam.
+    """Does one episode: draws queries, then steps parameters and inner learning rates.
 
     Args:
-      predictor: A module from ``PredictorInputs`` to predicted accuracies.
+      predictor: The network.
       state: State before the episode.
-      tasks: The meta-training tasks.
+      tasks: The meta-training tasks, all of them.
       config: Hyperparameters.
+      task_axis: The mapped axis over whose devices the tasks are spread, if they are.
 
     Returns:
       The state after the episode, and the outer loss before its update.
     """
     # The key comes from the episode's number, so that a resumed run draws the same queries.
-    drawn = take_queries(jax.random.fold_in(state.key, state.step), tasks, config.queries)
-
-    def loss(learned: tuple[Params, Params]) -> Float[Array, ""]:
-        params, inner_lr = learned
-        return meta_loss(predictor, params, inner_lr, drawn, config)
-
-    learned = (state.params, state.inner_lr)
-    value, gradient = jax.value_and_grad(loss)(learned)
-    updates, opt_state = optax.adam(config.learning_rate).update(gradient, state.opt_state)
-    params, inner_lr = optax.apply_updates(learned, updates)
-    return MetaState(state.step + 1, params, inner_lr, opt_state, state.key), value
-
-
-@functools.partial(jax.jit, static_argnames=("predictor", "config", "num"))
-def run_episodes(
-    predictor: nn.Module, state: MetaState, tasks: TaskBatch, config: MetaConfig, num: int
-) -> tuple[MetaState, Float[Array, "num"]]:
-    """Does ``num`` episodes in one compiled loop.
-
-    Args:
-      predictor: A module from ``PredictorInputs`` to predicted accuracies.
-      state: State before.
-      tasks: The meta-training tasks.
-      config: Hyperparameters.
-      num: Number of episodes.
-
-    Returns:
-      The state after them, and the outer loss of each, [num].
-    """
-
-    def episode(state: MetaState, _: None) -> tuple[MetaState, Float[Array, ""]]:
-        return meta_step(predictor, state, tasks, config)
-
-    return jax.lax.scan(episode, state, None, length=num)
+    key = jax.random.fold_in(state.key, state.step)
+    own = jax.tree.map(lambda leaf: parallel.own_part(leaf, task_axis), tasks)
+    first = 0 if task_axis is None else jax.lax.axis_index(task_axis) * len(own.valid)
+    drawn = take_queries(key, own, config.queries + config.support_students, first)
+    value, gradient = parallel.mean(
+        jax.value_and_grad(lambda learned: meta_loss(predictor, learned, drawn, config))(
+            state.learned
+        ),
+        task_axis,
+    )
+    updates, opt_state = _optimizer(config).update(gradient, state.opt_state, state.learned)
+    learned = optax.apply_updates(state.learned, updates)
+    return MetaState(state.step + 1, learned, opt_state, state.key), value

@@ -3,8 +3,8 @@
 A task is a dataset with a teacher (DaSS, ICLR 2023). Tasks with fewer students than others are
 padded, so that all stack into one array.
 
-Dimension letters: T tasks, N students of a task, Q queries drawn from them, h w C activation map,
-E length of an encoding.
+Dimension letters: T tasks, N students of a task, Q queries drawn from them, M measured students,
+P images, C features of an image.
 """
 
 import functools
@@ -17,39 +17,56 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from dass_jax.errors import UserError
 from dass_jax.population import map_population
-from dass_jax.predictor.model import PredictorInputs
+from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
+
+
+class Measured(NamedTuple):
+    """Students of a single task with known accuracies, for adapting to it.
+
+    Attributes:
+      students: The students.
+      accuracies: Their accuracies after distillation, fractions.
+      valid: Which of them are real; the others influence nothing.
+    """
+
+    students: StudentInputs
+    accuracies: Float[Array, "M"]
+    valid: Bool[Array, "M"]
 
 
 class TaskBatch(NamedTuple):
     """Tasks as arrays; without the leading axis T it is a single task.
 
     Attributes:
-      student_features: Activation maps of the untrained students on the noise image.
-      encodings: Architectures of the students as numbers.
+      students: The students, untrained, with an axis N.
       accuracies: Accuracies of the students after distillation, fractions in [0, 1].
       valid: Which students are real; the others pad the task and influence nothing.
-      teacher_features: The teacher's activation map on the noise image.
-      teacher_encoding: The teacher's architecture as numbers.
+      teacher: The teacher in the same terms as a student.
       teacher_accuracy: The teacher's accuracy, a fraction.
+      chance: The accuracy of guessing, a fraction.
+      images: The teacher's pooled features of some images; None if the predictor ignores them.
     """
 
-    student_features: Float[Array, "*T N h w C"]
-    encodings: Float[Array, "*T N E"]
+    students: StudentInputs
     accuracies: Float[Array, "*T N"]
     valid: Bool[Array, "*T N"]
-    teacher_features: Float[Array, "*T h w C"]
-    teacher_encoding: Float[Array, "*T E"]
+    teacher: StudentInputs
     teacher_accuracy: Float[Array, "*T"]
+    chance: Float[Array, "*T"]
+    images: Float[Array, "*T P C"] | None = None
 
-    def students(self) -> PredictorInputs:
+    def queries(self) -> PredictorInputs:
         """Returns the students of a single task as the predictor sees them."""
-        return PredictorInputs(self.student_features, self.teacher_features, self.encodings)
+        return PredictorInputs(self.students, self.teacher, self.images)
 
-    def support(self) -> PredictorInputs:
-        """Returns the support of a single task: its teacher as the only student."""
-        return PredictorInputs(
-            self.teacher_features[None], self.teacher_features, self.teacher_encoding[None]
-        )
+    def support(self, measured: Measured | None = None) -> PredictorInputs:
+        """Returns what a single task is adapted on: its teacher, then measured students, if any."""
+        students = jax.tree.map(lambda leaf: leaf[None], self.teacher)
+        if measured is not None:
+            students = jax.tree.map(
+                lambda *leaves: jnp.concatenate(leaves), students, measured.students
+            )
+        return PredictorInputs(students, self.teacher, self.images)
 
 
 def draw_queries(key: Key[Array, ""], valid: Bool[Array, "N"], queries: int) -> Int[Array, "Q"]:
@@ -71,28 +88,30 @@ def draw_queries(key: Key[Array, ""], valid: Bool[Array, "N"], queries: int) -> 
     return jax.lax.top_k(luck, min(queries, count))[1]
 
 
-def take_queries(key: Key[Array, ""], tasks: TaskBatch, queries: int) -> TaskBatch:
+def take_queries(
+    key: Key[Array, ""], tasks: TaskBatch, queries: int, first: int | Int[Array, ""] = 0
+) -> TaskBatch:
     """Returns tasks cut down to queries, which ``draw_queries`` draws for each task anew.
 
     Args:
-      key: Keys the draws together with each task's index.
+      key: Keys the draws together with each task's number.
       tasks: Tasks with N students each.
       queries: How many to draw per task, at most.
+      first: The number of the first task, if these are a part of more tasks.
 
     Returns:
       The same tasks with min(queries, N) students each.
     """
 
-    def take(index: Int[Array, ""], task: TaskBatch) -> TaskBatch:
-        chosen = draw_queries(jax.random.fold_in(key, index), task.valid, queries)
+    def take(number: Int[Array, ""], task: TaskBatch) -> TaskBatch:
+        chosen = draw_queries(jax.random.fold_in(key, number), task.valid, queries)
         return task._replace(
-            student_features=task.student_features[chosen],
-            encodings=task.encodings[chosen],
+            students=jax.tree.map(lambda leaf: leaf[chosen], task.students),
             accuracies=task.accuracies[chosen],
             valid=task.valid[chosen],
         )
 
-    return jax.vmap(take)(jnp.arange(tasks.valid.shape[0]), tasks)
+    return jax.vmap(take)(first + jnp.arange(tasks.valid.shape[0]), tasks)
 
 
 def map_tasks(
@@ -121,22 +140,27 @@ def check_tasks(tasks: TaskBatch, purpose: str) -> None:
     Raises:
       UserError: A shape contradicts the others, there is no task, or one has no valid student.
     """
-    shape = tasks.student_features.shape
-    if len(shape) != 5 or 0 in shape:
-        raise UserError(f"{purpose} tasks: student_features has shape {shape}, not [T, N, h, w, C]")
-    count, students, *maps = shape
-    length = tasks.encodings.shape[-1:]
-    expected = {
-        "encodings": (count, students, *length),
-        "accuracies": (count, students),
-        "valid": (count, students),
-        "teacher_features": (count, *maps),
-        "teacher_encoding": (count, *length),
-        "teacher_accuracy": (count,),
-    }
+    shape = tasks.valid.shape
+    if len(shape) != 2 or 0 in shape:
+        raise UserError(f"{purpose} tasks: valid has shape {shape}, not [T, N]")
+    count, students = shape
+    expected = {"accuracies": shape, "teacher_accuracy": (count,), "chance": (count,)}
+    found = {name: getattr(tasks, name).shape for name in expected}
+    for name, own in _named_leaves("teacher", tasks.teacher).items():
+        expected[name], found[name] = (count, *own.shape[1:]), own.shape
+    for name, own in _named_leaves("students", tasks.students).items():
+        teacher = expected.get(name.replace("students", "teacher", 1))
+        if teacher is None:
+            raise UserError(f"{purpose} tasks: {name} is there, but not for the teacher")
+        expected[name], found[name] = (count, students, *teacher[1:]), own.shape
     for name, wanted in expected.items():
-        found = getattr(tasks, name).shape
-        if found != wanted:
-            raise UserError(f"{purpose} tasks: {name} has shape {found}, expected {wanted}")
+        if found[name] != wanted:
+            raise UserError(f"{purpose} tasks: {name} has shape {found[name]}, expected {wanted}")
     if not bool(jnp.all(jnp.any(tasks.valid, axis=1))):
         raise UserError(f"{purpose} tasks: a task has no valid student")
+
+
+def _named_leaves(name: str, tree: StudentInputs) -> dict[str, Array]:
+    """The arrays of a tree by their names in it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {name + jax.tree_util.keystr(path): leaf for path, leaf in leaves}

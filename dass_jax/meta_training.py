@@ -1,7 +1,10 @@
-"""Meta-trains the predictor and selects a checkpoint by rank correlation.
+"""Meta-trains an ensemble of predictors and selects a checkpoint by rank correlation.
 
 As in DaSS (ICLR 2023), every few episodes the Spearman correlation on the selecting tasks decides
-which parameters are kept. These tasks are neither trained on nor the unseen ones of the evaluation.
+which parameters are kept; of an ensemble, that of its mean prediction. These tasks are neither
+trained on nor the unseen ones of the evaluation.
+
+Dimension letters: E members of the ensemble, T tasks, N students of a task.
 """
 
 import functools
@@ -11,64 +14,126 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
+from dass_jax import parallel
+from dass_jax.adaptation import Learned, predict
 from dass_jax.errors import UserError
-from dass_jax.meta_learning import (
-    MetaConfig,
-    MetaState,
-    Params,
-    init_meta_state,
-    predict,
-    run_episodes,
-)
+from dass_jax.meta_learning import MetaConfig, MetaState, init_meta_state, meta_step
 from dass_jax.meta_tasks import TaskBatch, check_tasks, map_tasks
 from dass_jax.metrics import correlate
+from dass_jax.parallel import ALL_DEVICES, Devices, choose_layout, padded_size
+from dass_jax.population import map_population
+from dass_jax.predictor.model import AccuracyPredictor
 
 
 class MetaProgress(NamedTuple):
     """All that an interrupted run needs to go on: a pytree of arrays.
 
     Attributes:
-      state: State after the last finished chunk of episodes.
-      best_params: Parameters of the best evaluation so far.
-      best_inner_lr: Inner learning rates of the best evaluation so far.
+      states: States after the last finished chunk of episodes, with a leading axis E.
+      best: What the best evaluation so far had learned, with a leading axis E.
       best_score: Its mean Spearman correlation; minus infinity before the first evaluation.
       best_step: Episodes done at that evaluation.
     """
 
-    state: MetaState
-    best_params: Params
-    best_inner_lr: Params
+    states: MetaState
+    best: Learned
     best_score: Float[Array, ""]
     best_step: Int[Array, ""]
+
+    @property
+    def step(self) -> int:
+        """Episodes done."""
+        return int(self.states.step[0])
 
 
 class MetaResult(NamedTuple):
     """The outcome of meta-training.
 
     Attributes:
-      params: Parameters of the best evaluation.
-      inner_lr: Inner learning rates of the best evaluation.
+      learned: What the best evaluation had learned, with a leading axis E.
       score: Its mean Spearman correlation on the selecting tasks.
       episode: Episodes done at that evaluation.
       history: One entry for each evaluation: ``episode``, ``loss`` (mean outer loss of the
         episodes since the one before), ``spearman`` (mean) and ``spearman_per_task``.
     """
 
-    params: Params
-    inner_lr: Params
+    learned: Learned
     score: float
     episode: int
     history: list[dict[str, Any]]
 
 
-def init_progress(predictor: nn.Module, tasks: TaskBatch, config: MetaConfig) -> MetaProgress:
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def init_states(predictor: AccuracyPredictor, tasks: TaskBatch, config: MetaConfig) -> MetaState:
+    """The states of all members before the first episode; the tasks give only the shapes."""
+    members = jnp.arange(config.ensemble)
+    return jax.vmap(lambda member: init_meta_state(predictor, tasks, config, member))(members)
+
+
+def init_progress(
+    predictor: AccuracyPredictor, tasks: TaskBatch, config: MetaConfig
+) -> MetaProgress:
     """Returns the progress before the first episode; the tasks give only the shapes."""
-    state = init_meta_state(predictor, tasks, config)
+    states = init_states(predictor, tasks, config)
     score = jnp.full((), -jnp.inf, jnp.float32)
-    return MetaProgress(state, state.params, state.inner_lr, score, state.step)
+    return MetaProgress(states, states.learned, score, states.step[0])
+
+
+def _episodes(
+    predictor: AccuracyPredictor,
+    config: MetaConfig,
+    num: int,
+    task_axis: str | None,
+    carried: None,
+    states: MetaState,
+    tasks: TaskBatch,
+) -> tuple[MetaState, Float[Array, "E num"]]:
+    """Episodes of the members of one device, in one compiled loop."""
+
+    def member(state: MetaState) -> tuple[MetaState, Float[Array, "num"]]:
+        def episode(state: MetaState, _: None) -> tuple[MetaState, Float[Array, ""]]:
+            return meta_step(predictor, state, tasks, config, task_axis)
+
+        return jax.lax.scan(episode, state, None, length=num)
+
+    return map_population(member, states, size=len(states.step), requested=None)
+
+
+def run_episodes(
+    predictor: AccuracyPredictor,
+    states: MetaState,
+    tasks: TaskBatch,
+    config: MetaConfig,
+    num: int,
+    devices: Devices = ALL_DEVICES,
+) -> tuple[MetaState, Float[Array, "E num"]]:
+    """Does ``num`` episodes of every member.
+
+    Devices share the members where there are enough of them, else the tasks, with a mean of the
+    gradients, where ``devices`` lets a batch be spread; only so many devices are used as divide
+    the number of tasks.
+
+    Args:
+      predictor: The network.
+      states: States before, with a leading axis E.
+      tasks: The meta-training tasks.
+      config: Hyperparameters.
+      num: Number of episodes.
+      devices: Which devices to use.
+
+    Returns:
+      The states after them, and the outer loss of each, [E, num].
+    """
+    members = len(states.step)
+    layout = choose_layout(devices, members, len(tasks.valid))
+    filled = np.minimum(np.arange(padded_size(members, layout, None)), members - 1)
+    run = parallel.compiled(_episodes, (predictor, config, num), layout)
+    states = jax.tree.map(lambda leaf: leaf[filled], states)
+    states = parallel.place(layout, states, networks=True)
+    result = run(None, states, parallel.place(layout, tasks))
+    return jax.tree.map(lambda leaf: leaf[:members], result)
 
 
 def spearman_per_task(
@@ -94,38 +159,51 @@ def spearman_per_task(
     return np.array(scores, np.float64)
 
 
-@functools.partial(jax.jit, static_argnames=("predictor", "task_batch"))
+@functools.partial(jax.jit, static_argnames=("predictor", "config"))
 def predict_tasks(
-    predictor: nn.Module,
-    params: Params,
-    inner_lr: Params,
-    tasks: TaskBatch,
-    task_batch: int | None = None,
-) -> Float[Array, "T N"]:
-    """Predicts the accuracies of all students of several tasks, each after its own adaptation."""
-    return map_tasks(functools.partial(predict, predictor, params, inner_lr), tasks, task_batch)
+    predictor: AccuracyPredictor, learned: Learned, tasks: TaskBatch, config: MetaConfig
+) -> Float[Array, "E T N"]:
+    """Predicts the accuracies of all students of several tasks, each after its own adaptation.
+
+    Args:
+      predictor: The network.
+      learned: What meta-training learned, with a leading axis E.
+      tasks: The tasks.
+      config: Inner steps, and how many tasks are vectorized.
+
+    Returns:
+      Every member's predictions, fractions.
+    """
+
+    def member(learned: Learned) -> Float[Array, "T N"]:
+        def of_task(task: TaskBatch) -> Float[Array, "N"]:
+            return predict(predictor, learned, task, steps=config.inner_steps)
+
+        return map_tasks(of_task, tasks, config.task_batch)
+
+    size = len(jax.tree.leaves(learned)[0])
+    return map_population(member, learned, size=size, requested=None)
 
 
 def _run_chunk(
-    predictor: nn.Module,
+    predictor: AccuracyPredictor,
     progress: MetaProgress,
     tasks: tuple[TaskBatch, TaskBatch],
     config: MetaConfig,
+    devices: Devices,
 ) -> tuple[MetaProgress, dict[str, Any]]:
     """Trains up to the next evaluation and evaluates; returns the history's entry for it too."""
     training, selecting = tasks
-    done = int(progress.state.step)
+    done = progress.step
     num = min(config.eval_every - done % config.eval_every, config.episodes - done)
-    state, losses = run_episodes(predictor, progress.state, training, config, num)
+    states, losses = run_episodes(predictor, progress.states, training, config, num, devices)
     loss = float(jnp.mean(losses))
-    predictions = predict_tasks(
-        predictor, state.params, state.inner_lr, selecting, config.task_batch
-    )
+    predictions = predict_tasks(predictor, states.learned, selecting, config)
     if not (np.isfinite(loss) and np.isfinite(predictions).all()):
         raise UserError(
             f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
         )
-    scores = spearman_per_task(predictions, selecting.accuracies, selecting.valid)
+    scores = spearman_per_task(predictions.mean(0), selecting.accuracies, selecting.valid)
     # Compared in the precision that a checkpoint keeps, so that a resumed run breaks ties alike.
     score = np.float32(np.mean(scores))
     entry = {
@@ -135,13 +213,13 @@ def _run_chunk(
         "spearman_per_task": scores.tolist(),
     }
     if score > progress.best_score:
-        best = MetaProgress(state, state.params, state.inner_lr, jnp.asarray(score), state.step)
+        best = MetaProgress(states, states.learned, jnp.asarray(score), states.step[0])
         return best, entry
-    return progress._replace(state=state), entry
+    return progress._replace(states=states), entry
 
 
 def meta_train(
-    predictor: nn.Module,
+    predictor: AccuracyPredictor,
     training: TaskBatch,
     selecting: TaskBatch,
     config: MetaConfig,
@@ -149,14 +227,15 @@ def meta_train(
     progress: MetaProgress | None = None,
     history: Sequence[dict[str, Any]] = (),
     on_chunk: Callable[[MetaProgress, list[dict[str, Any]]], None] | None = None,
+    devices: Devices = ALL_DEVICES,
 ) -> MetaResult:
-    """Meta-trains a predictor and keeps the best checkpoint, the earliest on ties.
+    """Meta-trains predictors and keeps the best checkpoint, the earliest on ties.
 
     A run that goes on from a saved progress and history ends with the numbers of one that was
     never interrupted.
 
     Args:
-      predictor: A module from ``PredictorInputs`` to predicted accuracies.
+      predictor: The network.
       training: Tasks to train on.
       selecting: Tasks whose mean Spearman correlation selects the checkpoint.
       config: Hyperparameters.
@@ -164,9 +243,10 @@ def meta_train(
       history: Entries of the evaluations before ``progress``.
       on_chunk: Called after every evaluation with the progress and the history so far, for
         example to save both and to draw a progress bar.
+      devices: Which devices to use.
 
     Returns:
-      The best parameters and inner learning rates, and the history.
+      What the best evaluation had learned, and the history.
 
     Raises:
       UserError: The arrays of the tasks do not fit each other, or training diverged.
@@ -176,14 +256,13 @@ def meta_train(
     if progress is None:
         progress = init_progress(predictor, training, config)
     entries = list(history)
-    while int(progress.state.step) < config.episodes:
-        progress, entry = _run_chunk(predictor, progress, (training, selecting), config)
+    while progress.step < config.episodes:
+        progress, entry = _run_chunk(predictor, progress, (training, selecting), config, devices)
         entries.append(entry)
         if on_chunk is not None:
             on_chunk(progress, list(entries))
     return MetaResult(
-        params=progress.best_params,
-        inner_lr=progress.best_inner_lr,
+        learned=progress.best,
         score=float(progress.best_score),
         episode=int(progress.best_step),
         history=entries,

@@ -23,6 +23,7 @@ class Stream(enum.IntEnum):
     ARCHITECTURES = 6
     CANDIDATES = 7
     RANDOM_STUDENTS = 8
+    PROBE = 9
 
 
 def fold_in(key: Key[Array, ""], *ids: int | Int[Array, ""]) -> Key[Array, ""]:

@@ -1,20 +1,20 @@
 """Choosing students by predicted accuracy (DaSS, ICLR 2023).
 
-Dimension letters: P candidates of the pool.
+Dimension letters: P candidates of the pool, E members of the ensemble of predictors.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dass_jax.meta_learning import inner_adapt, predict_with
-from dass_jax.meta_tasks import TaskBatch
-from dass_jax.predictor.model import PredictorInputs
+from dass_jax.adaptation import Learned, Params, adapt_to_task, predict_with
+from dass_jax.meta_tasks import Measured, TaskBatch
+from dass_jax.predictor.model import AccuracyPredictor
 from dass_jax.search_space import Architecture, unstack
+from dass_jax.uncertainty import Prediction
 
 
 class Candidate(NamedTuple):
@@ -24,6 +24,7 @@ class Candidate(NamedTuple):
       architecture: The student.
       student_id: Its place in the pool.
       prediction: Predicted accuracy after distillation, a fraction.
+      half_width: Half the width of the interval around it.
       flops: Multiply-adds for one image.
       num_params: Trainable parameters.
     """
@@ -31,49 +32,72 @@ class Candidate(NamedTuple):
     architecture: Architecture
     student_id: int
     prediction: float
+    half_width: float
     flops: int
     num_params: int
 
 
-_adapt = jax.jit(inner_adapt, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _adapt(
+    predictor: AccuracyPredictor,
+    learned: Learned,
+    task: TaskBatch,
+    steps: int,
+    measured: Measured | None,
+) -> Params:
+    """The parameters of every member, adapted to the task."""
+    return jax.vmap(lambda one: adapt_to_task(predictor, one, task, measured, steps=steps))(learned)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(module: nn.Module, params: Any, inputs: PredictorInputs) -> Float[Array, " B"]:
-    return predict_with(module, params, inputs)
+def _predict(predictor: AccuracyPredictor, params: Params, task: TaskBatch) -> Float[Array, "E B"]:
+    return jax.vmap(lambda one: predict_with(predictor, one, task))(params)
 
 
 def score(
-    module: nn.Module, params: Any, inner_lr: Any, task: TaskBatch, *, batch_size: int = 256
-) -> Float[np.ndarray, " P"]:
-    """Predicts accuracies after one adaptation step on the teacher pair, in compiled batches.
+    predictor: AccuracyPredictor,
+    learned: Learned,
+    task: TaskBatch,
+    measured: Measured | None = None,
+    *,
+    steps: int = 1,
+    batch_size: int = 256,
+) -> Float[np.ndarray, "E P"]:
+    """Predicts accuracies after adaptation to the teacher pair, in compiled batches.
 
     Args:
-      module: The predictor.
-      params: Its meta-trained parameters.
-      inner_lr: Its learned inner learning rates.
+      predictor: The network.
+      learned: What meta-training learned, with a leading axis E of members.
       task: The candidates of one task; their accuracies are not read.
+      measured: Measured students of the task that join the teacher in the adaptation.
+      steps: Inner steps.
       batch_size: Candidates per compiled call; the last call is filled up.
 
     Returns:
-      Predicted accuracies, fractions, [P].
+      Every member's predicted accuracies, fractions, [E, P].
     """
-    adapted = _adapt(module, params, inner_lr, task.support(), task.teacher_accuracy[None])
-    students, count = task.students(), len(task.valid)
+    count = len(task.valid)
     batch_size = min(batch_size, count)
-    predictions = []
-    for begin in range(0, count, batch_size):
+
+    def part(begin: int) -> TaskBatch:
         chosen = np.arange(begin, begin + batch_size) % count
-        inputs = students._replace(
-            student_features=students.student_features[chosen], encoding=students.encoding[chosen]
+        return task._replace(
+            students=jax.tree.map(lambda leaf: leaf[chosen], task.students),
+            accuracies=task.accuracies[chosen],
+            valid=task.valid[chosen],
         )
-        predictions.append(np.asarray(_predict(module, adapted, inputs)))
-    return np.concatenate(predictions)[:count]
+
+    adapted = _adapt(predictor, learned, part(0), steps, measured)
+    predictions = [
+        np.asarray(_predict(predictor, adapted, part(begin)))
+        for begin in range(0, count, batch_size)
+    ]
+    return np.concatenate(predictions, axis=1)[:, :count]
 
 
 def top_candidates(
     pool: Architecture,
-    predictions: np.ndarray,
+    predictions: Prediction,
     flops: np.ndarray,
     num_params: np.ndarray,
     count: int,
@@ -82,7 +106,7 @@ def top_candidates(
 
     Args:
       pool: P architectures.
-      predictions: Their predicted accuracies, [P].
+      predictions: Their predicted accuracies.
       flops: Their multiply-adds, [P].
       num_params: Their parameters, [P].
       count: How many to return, at most.
@@ -93,7 +117,7 @@ def top_candidates(
     architectures = unstack(pool)
     chosen: list[Candidate] = []
     seen: set[bytes] = set()
-    for index in np.argsort(-predictions, kind="stable"):
+    for index in np.argsort(-predictions.mean, kind="stable"):
         architecture = architectures[index]
         identity = np.asarray(architecture.widths).tobytes()
         if identity in seen:
@@ -103,7 +127,8 @@ def top_candidates(
             Candidate(
                 architecture,
                 int(index),
-                float(predictions[index]),
+                float(predictions.mean[index]),
+                float(predictions.half_width[index]),
                 int(flops[index]),
                 int(num_params[index]),
             )

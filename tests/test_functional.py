@@ -9,6 +9,7 @@ from dass_jax import functional, resnet
 from dass_jax.randomness import fold_in
 from dass_jax.remapping import remap
 from dass_jax.search_space import ResNetSpace, unstack
+from dass_jax.untrained import Untrained, the_teacher
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 TEACHER = resnet.init(SPACE, jax.random.key(0), 3)
@@ -24,7 +25,7 @@ def students():
 
 @pytest.fixture(scope="module")
 def maps(students):
-    return functional.student_features(SPACE, TEACHER, students, IDS, IMAGE, KEY)
+    return functional.noise_maps(Untrained(SPACE, TEACHER, students, IDS, KEY), IMAGE)
 
 
 def test_maps_are_those_of_the_dense_students(students, maps):
@@ -39,23 +40,21 @@ def test_maps_are_those_of_the_dense_students(students, maps):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_batch_size_has_no_influence(students, maps, batch_size):
-    other = functional.student_features(
-        SPACE, TEACHER, students, IDS, IMAGE, KEY, batch_size=batch_size
-    )
+    untrained = Untrained(SPACE, TEACHER, students, IDS, KEY)
+    other = functional.noise_maps(untrained, IMAGE, batch_size=batch_size)
     np.testing.assert_allclose(other, maps, rtol=1e-5, atol=1e-6)
 
 
 def test_the_teacher_is_its_own_full_student():
     _, features = resnet.apply(SPACE, TEACHER, SPACE.full(), IMAGE, train=False)
-    ours = functional.teacher_features(SPACE, TEACHER, IMAGE)
+    ours = functional.noise_maps(the_teacher(SPACE, TEACHER), IMAGE)[0]
     np.testing.assert_allclose(ours, features["stage2"][0], rtol=1e-5, atol=1e-6)
 
 
 def test_random_init_follows_the_student_id(students):
     def features(ids):
-        return functional.student_features(
-            SPACE, TEACHER, students, ids, IMAGE, KEY, kind="random_init"
-        )
+        untrained = Untrained(SPACE, TEACHER, students, ids, KEY, "random_init")
+        return functional.noise_maps(untrained, IMAGE)
 
     first, other = features(IDS), features(IDS + 1)
     assert not np.allclose(first, other)

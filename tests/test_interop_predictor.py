@@ -5,7 +5,8 @@ import pytest
 
 from dass_jax.errors import UserError
 from dass_jax.interop import import_predictor
-from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig, PredictorInputs
+from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
+from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 
 PARTS = {"S": "func_encoder", "T": "teacher_encoder", "A": "arch_encoder"}
 
@@ -30,8 +31,9 @@ def test_sizes_and_inputs_are_read_from_the_weights(letters):
         sizes |= {"hidden_channels": 4, "embedding_channels": 6}
     if "A" in letters:
         sizes |= {"architecture_features": 5}
-    assert config == PredictorConfig(letters, **sizes)
-    inputs = PredictorInputs(jnp.ones((2, 4, 4, 3)), jnp.ones((4, 4, 3)), jnp.ones((2, 9)))
+    assert config == PredictorConfig(letters, architecture="flat", **sizes)
+    teacher = StudentInputs(noise_map=jnp.ones((4, 4, 3)), encoding=jnp.ones(9))
+    inputs = PredictorInputs(jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), teacher), teacher)
     initial = jax.eval_shape(AccuracyPredictor(config).init, jax.random.key(0), inputs)
     assert jax.tree.map(lambda leaf: leaf.shape, initial) == jax.tree.map(jnp.shape, variables)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -9,6 +9,7 @@ from dass_jax import meta_training
 from dass_jax.errors import UserError
 from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
+from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 
 TRACES = []
@@ -18,16 +19,21 @@ class TracedPredictor(AccuracyPredictor):
     """Notes every run of the forward pass in Python: none happens once all is compiled."""
 
     def _embeddings(self, inputs):
-        TRACES.append(inputs.encoding.shape)
+        TRACES.append(inputs.students.encoding.shape)
         return super()._embeddings(inputs)
 
 
 PREDICTOR = TracedPredictor(
     PredictorConfig(
-        "SA", hidden_channels=4, embedding_channels=5, architecture_features=3, head_features=6
+        "SA",
+        "flat",
+        hidden_channels=4,
+        embedding_channels=5,
+        architecture_features=3,
+        head_features=6,
     )
 )
-CONFIG = MetaConfig(episodes=120, queries=8, learning_rate=5e-3, eval_every=30)
+CONFIG = MetaConfig(episodes=120, queries=8, learning_rate=5e-3, eval_every=30, ensemble=2)
 
 
 def learnable_tasks(tasks, seed, students=10):
@@ -37,13 +43,17 @@ def learnable_tasks(tasks, seed, students=10):
     teacher = rng.uniform(0.6, 0.9, tasks)
     noise = np.abs(rng.normal(size=(tasks, 1, 4, 4, 3)))
     return TaskBatch(
-        student_features=jnp.asarray(noise * strength[..., None, None, None], jnp.float32),
-        encodings=jnp.asarray(rng.integers(0, 2, (tasks, students, 5)), jnp.float32),
+        students=StudentInputs(
+            noise_map=jnp.asarray(noise * strength[..., None, None, None], jnp.float32),
+            encoding=jnp.asarray(rng.integers(0, 2, (tasks, students, 5)), jnp.float32),
+        ),
         accuracies=jnp.asarray(teacher[:, None] * (0.3 + 0.7 * strength), jnp.float32),
         valid=jnp.ones((tasks, students), bool),
-        teacher_features=jnp.asarray(noise[:, 0], jnp.float32),
-        teacher_encoding=jnp.ones((tasks, 5), jnp.float32),
+        teacher=StudentInputs(
+            noise_map=jnp.asarray(noise[:, 0], jnp.float32), encoding=jnp.ones((tasks, 5))
+        ),
         teacher_accuracy=jnp.asarray(teacher, jnp.float32),
+        chance=jnp.full(tasks, 0.1),
     )
 
 
@@ -70,7 +80,7 @@ def test_history_and_callbacks(finished):
     result, saved = finished
     assert [entry["episode"] for entry in result.history] == [30, 60, 90, 120]
     assert [len(history) for _, history in saved] == [1, 2, 3, 4]
-    assert [int(progress.state.step) for progress, _ in saved] == [30, 60, 90, 120]
+    assert [progress.step for progress, _ in saved] == [30, 60, 90, 120]
     for entry in result.history:
         mean = np.mean(entry["spearman_per_task"])
         assert entry["spearman"] == pytest.approx(mean, abs=1e-6)
@@ -99,9 +109,12 @@ def test_the_best_checkpoint_is_the_one_returned(tasks, finished):
     scores = [entry["spearman"] for entry in result.history]
     best = int(np.argmax(scores))
     assert (result.score, result.episode) == (scores[best], 30 * (best + 1))
-    assert_same(result.params, saved[best][0].state.params)
-    predictions = meta_training.predict_tasks(PREDICTOR, result.params, result.inner_lr, tasks[1])
-    again = meta_training.spearman_per_task(predictions, tasks[1].accuracies, tasks[1].valid)
+    assert_same(result.learned, saved[best][0].states.learned)
+    predictions = meta_training.predict_tasks(PREDICTOR, result.learned, tasks[1], CONFIG)
+    assert predictions.shape == (2, 2, 10)
+    again = meta_training.spearman_per_task(
+        predictions.mean(0), tasks[1].accuracies, tasks[1].valid
+    )
     assert np.mean(again) == pytest.approx(result.score, abs=1e-6)
 
 
@@ -116,20 +129,21 @@ def test_selection_takes_the_earliest_of_the_best(monkeypatch, tasks, finished, 
     )
     result = meta_training.meta_train(PREDICTOR, *tasks, CONFIG)
     assert (result.episode, result.score) == (episode, np.float32(max(scores)))
-    assert_same(result.params, finished[1][episode // 30 - 1][0].state.params)
+    assert_same(result.learned, finished[1][episode // 30 - 1][0].states.learned)
 
 
 def test_training_improves_the_ranking_of_tasks_it_does_not_train_on(tasks, finished):
     start = meta_training.init_progress(PREDICTOR, tasks[0], CONFIG)
-    learned = start.state.params, start.state.inner_lr
-    predictions = meta_training.predict_tasks(PREDICTOR, *learned, tasks[1])
-    before = meta_training.spearman_per_task(predictions, tasks[1].accuracies, tasks[1].valid)
+    predictions = meta_training.predict_tasks(PREDICTOR, start.best, tasks[1], CONFIG)
+    before = meta_training.spearman_per_task(
+        predictions.mean(0), tasks[1].accuracies, tasks[1].valid
+    )
     assert np.mean(before) < 0.5 < 0.9 < finished[0].score
 
 
 def fake_episodes(loss):
-    def run(predictor, state, tasks, config, num):
-        return state._replace(step=state.step + num), jnp.full(num, loss)
+    def run(predictor, states, tasks, config, num, devices):
+        return states._replace(step=states.step + num), jnp.full((2, num), loss)
 
     return run
 

@@ -1,4 +1,3 @@
-import itertools
 import pathlib
 
 import jax
@@ -8,24 +7,50 @@ import pytest
 
 from dass_jax.errors import UserError
 from dass_jax.interop import import_predictor
+from dass_jax.predictor.graph import architecture_graph
 from dass_jax.predictor.initializers import torch_uniform
-from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig, PredictorInputs
+from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
+from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
+from dass_jax.search_space import ResNetSpace, stack
 
 DATA = pathlib.Path(__file__).parent / "data"
 SMALL = {
+    "graph_features": 6,
+    "graph_layers": 2,
+    "dataset_features": 3,
     "hidden_channels": 4,
     "embedding_channels": 6,
     "architecture_features": 5,
     "head_features": 7,
 }
-COMBINATIONS = ["".join(c) for n in (1, 2, 3) for c in itertools.combinations("STA", n)]
+COMBINATIONS = [*"STAIK", "SA", "TI", "AD", "IDK", "STA", "STAIDK"]
+SPACE = ResNetSpace((3, 6), 2, strides=(1, 2))
+
+
+def config(letters="STA", **changes):
+    return PredictorConfig(letters, **(SMALL | changes))
 
 
 def random_inputs(students=3, seed=0):
     rng = np.random.default_rng(seed)
-    arrays = rng.normal(size=(students, 4, 4, 3)), rng.normal(size=(4, 4, 3))
-    encoding = rng.integers(0, 2, (students, 9))
-    return PredictorInputs(*(jnp.asarray(a, jnp.float32) for a in (*arrays, encoding)))
+
+    def values(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    def described(architectures, count):
+        return StudentInputs(
+            noise_map=values(count, 4, 4, 3),
+            graph=jax.vmap(lambda one: architecture_graph(SPACE, one, image_size=8, num_classes=3))(
+                architectures
+            ),
+            encoding=jax.vmap(SPACE.encode)(architectures),
+            image_map=values(count, 4, 4, 3),
+            disagreement=values(count, 8),
+        )
+
+    sampled = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(seed), students))
+    teacher = jax.tree.map(lambda leaf: leaf[0], described(stack([SPACE.full()]), 1))
+    return PredictorInputs(described(sampled, students), teacher, values(5, 3))
 
 
 def random_variables(predictor, inputs):
@@ -38,52 +63,88 @@ def random_variables(predictor, inputs):
 def test_matches_the_official_prediction(order):
     fixture = np.load(DATA / f"predictor_{order}_order.npz")
     state = {k[6:]: fixture[k] for k in fixture.files if k.startswith("state/")}
-    config, variables = import_predictor(state)
-    inputs = PredictorInputs(
-        jnp.asarray(fixture["query/student_features"].transpose(0, 2, 3, 1)),
-        jnp.asarray(fixture["support/teacher_features"][0].transpose(1, 2, 0)),
-        jnp.asarray(fixture["query/arch_encoding"]),
+    imported, variables = import_predictor(state)
+    students = StudentInputs(
+        noise_map=jnp.asarray(fixture["query/student_features"].transpose(0, 2, 3, 1)),
+        encoding=jnp.asarray(fixture["query/arch_encoding"]),
     )
+    teacher = jnp.asarray(fixture["support/teacher_features"][0].transpose(1, 2, 0))
+    inputs = PredictorInputs(students, StudentInputs(noise_map=teacher))
     with jax.default_matmul_precision("highest"):
-        prediction = AccuracyPredictor(config).apply(variables, inputs)
+        prediction = AccuracyPredictor(imported).apply(variables, inputs)
     expected = fixture["query/prediction_without_adaptation"][:, 0]
     np.testing.assert_allclose(prediction, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
 
 
-def test_a_batch_equals_its_students_one_by_one():
-    predictor, inputs = AccuracyPredictor(PredictorConfig(**SMALL)), random_inputs()
+@pytest.mark.parametrize("architecture", ["graph", "flat"])
+def test_a_batch_equals_its_students_one_by_one(architecture):
+    predictor = AccuracyPredictor(config("STAIDK", architecture=architecture))
+    inputs = random_inputs()
     variables = random_variables(predictor, inputs)
     apply = jax.jit(predictor.apply)
     batched = apply(variables, inputs)
     assert batched.shape == (3,)
     for i, prediction in enumerate(batched):
-        single = PredictorInputs(
-            inputs.student_features[i : i + 1], inputs.teacher_features, inputs.encoding[i : i + 1]
-        )
-        np.testing.assert_allclose(apply(variables, single)[0], prediction, rtol=1e-5)
+        students = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], inputs.students)
+        single = apply(variables, inputs._replace(students=students))
+        np.testing.assert_allclose(single[0], prediction, rtol=1e-4, atol=1e-5)
+
+
+# what each letter reads of the students, the teacher and the images
+READS = {
+    "S": {"students.noise_map"},
+    "T": {"teacher.noise_map"},
+    "A": {"students.graph"},
+    "I": {"students.image_map", "teacher.image_map"},
+    "D": {"images"},
+    "K": {"students.disagreement"},
+}
+
+
+def changed_fields(inputs, other):
+    """Every input replaced in turn, by its name."""
+    for field in StudentInputs._fields:
+        for owner in ("students", "teacher"):
+            own = getattr(inputs, owner)._replace(**{field: getattr(getattr(other, owner), field)})
+            yield f"{owner}.{field}", inputs._replace(**{owner: own})
+    yield "images", inputs._replace(images=other.images)
 
 
 @pytest.mark.parametrize("letters", COMBINATIONS)
 def test_only_inputs_that_are_switched_on_matter(letters):
-    predictor = AccuracyPredictor(PredictorConfig(letters, **SMALL))
+    predictor = AccuracyPredictor(config(letters))
     inputs, other = random_inputs(seed=0), random_inputs(seed=1)
     variables = random_variables(predictor, inputs)
     apply = jax.jit(predictor.apply)
     baseline = apply(variables, inputs)
-    for letter, field in zip("STA", PredictorInputs._fields, strict=True):
-        changed = apply(variables, inputs._replace(**{field: getattr(other, field)}))
-        assert np.array_equal(changed, baseline) == (letter not in letters)
+    read = set().union(*(READS[letter] for letter in letters))
+    for name, changed in changed_fields(inputs, other):
+        same = np.array_equal(apply(variables, changed), baseline)
+        assert same == (name not in read), name
+
+
+def test_an_input_that_is_missing_is_said():
+    inputs = random_inputs()
+    predictor = AccuracyPredictor(config("SK"))
+    students = inputs.students._replace(disagreement=None)
+    with pytest.raises(ValueError, match="an input that was not given"):
+        predictor.init(jax.random.key(0), inputs._replace(students=students))
 
 
 def test_the_order_of_the_letters_does_not_matter():
-    assert PredictorConfig("ATS") == PredictorConfig("STA") == PredictorConfig()
+    assert PredictorConfig("ATS") == PredictorConfig("STA")
     assert hash(PredictorConfig("AS")) == hash(PredictorConfig("SA"))
 
 
-@pytest.mark.parametrize("letters", ["", "SS", "SD", "s", "STAT"])
+@pytest.mark.parametrize("letters", ["", "SS", "SX", "s", "STAT"])
 def test_wrong_letters_are_refused(letters):
     with pytest.raises(UserError, match="each once"):
         PredictorConfig(letters)
+
+
+def test_the_dataset_alone_is_refused():
+    with pytest.raises(UserError, match="tell no students apart"):
+        PredictorConfig("D")
 
 
 def test_a_size_of_zero_is_refused():

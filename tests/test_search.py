@@ -3,6 +3,7 @@ import pytest
 
 from dass_jax.search import top_candidates
 from dass_jax.search_space import ResNetSpace, stack
+from dass_jax.uncertainty import Prediction
 
 SPACE = ResNetSpace((8, 16), 2, strides=(1, 2))
 
@@ -15,13 +16,13 @@ def pool_of(*first_widths):
 def choose(pool, predictions, count):
     """The chosen students' places in the pool; FLOPs and parameters come along."""
     places = np.arange(len(predictions))
-    chosen = top_candidates(
-        pool, np.asarray(predictions, np.float32), places + 50, places + 100, count
-    )
+    mean = np.asarray(predictions, np.float32)
+    chosen = top_candidates(pool, Prediction(mean, mean / 2), places + 50, places + 100, count)
     for candidate in chosen:
         place = candidate.student_id
         assert (candidate.flops, candidate.num_params) == (place + 50, place + 100)
         assert candidate.prediction == np.float32(predictions[place])
+        assert candidate.half_width == np.float32(predictions[place]) / 2
         np.testing.assert_array_equal(candidate.architecture.widths, pool.widths[place])
         np.testing.assert_array_equal(candidate.architecture.depths, pool.depths[place])
     return [candidate.student_id for candidate in chosen]
@@ -59,5 +60,11 @@ def test_depth_alone_makes_another_student():
 
 
 def test_what_is_returned_is_plain():
-    (candidate,) = top_candidates(pool_of(4), np.float32([0.5]), np.int64([7]), np.int32([9]), 1)
-    assert [type(value) for value in candidate[1:]] == [int, float, int, int]
+    (candidate,) = top_candidates(
+        pool_of(4),
+        Prediction(np.float32([0.5]), np.float32([0.1])),
+        np.int64([7]),
+        np.int32([9]),
+        1,
+    )
+    assert [type(value) for value in candidate[1:]] == [int, float, float, int, int]

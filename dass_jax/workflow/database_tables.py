@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dass_jax import database as db
-from dass_jax.baselines import BASELINES, Baseline
+from dass_jax.baselines.recorded import RECORDED, RecordedBaseline
 from dass_jax.console import count, duration, percent, print_table
 from dass_jax.metrics import rank_correlation
 from dass_jax.retest import reported_accuracy, retest_correlation
@@ -45,8 +45,8 @@ def _early_accuracy(record: db.StudentRecord, share: float) -> float:
 _ACCURACIES = {"final_accuracy": "validation", "test_accuracy": "test"}
 
 # what is known before, during and after the distillation of a student, in this order
-QUANTITIES: dict[str, Baseline] = {
-    **BASELINES,
+QUANTITIES: dict[str, RecordedBaseline] = {
+    **RECORDED,
     "depth": total_depth,
     "accuracy at 1/4": functools.partial(early_accuracy, share=1 / 4),
     "accuracy at 1/2": functools.partial(early_accuracy, share=1 / 2),

@@ -1,5 +1,6 @@
 """Meta-trains the accuracy predictor on the database."""
 
+import dataclasses
 import shutil
 import time
 from typing import Any, NamedTuple
@@ -10,19 +11,33 @@ import numpy as np
 
 from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.baselines import num_params
+from dass_jax.adaptation import Learned
+from dass_jax.baselines.recorded import num_params
 from dass_jax.console import console, duration, print_table, progress_bar
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.meta_learning import init_meta_state
+from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
-from dass_jax.meta_training import MetaProgress, MetaResult, init_progress, meta_train
+from dass_jax.meta_training import (
+    MetaProgress,
+    MetaResult,
+    init_progress,
+    init_states,
+    meta_train,
+    predict_tasks,
+)
 from dass_jax.metrics import correlate
 from dass_jax.predictor.model import AccuracyPredictor
 from dass_jax.recipe import Recipe, digest
+from dass_jax.uncertainty import Calibration, calibrate
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
-from dass_jax.workflow.task_arrays import complete_records, labelled_task, stack_tasks
+from dass_jax.workflow.task_arrays import (
+    complete_records,
+    example_task,
+    labelled_task,
+    stack_tasks,
+)
 
 
 class TrainedPredictor(NamedTuple):
@@ -30,14 +45,14 @@ class TrainedPredictor(NamedTuple):
 
     Attributes:
       module: The network.
-      params: Its meta-trained parameters.
-      inner_lr: The learned inner learning rates, of the same shape.
+      learned: Parameters and inner learning rates of all members of the ensemble.
+      calibration: What its intervals are made of.
       recipe: What it was made from.
     """
 
     module: AccuracyPredictor
-    params: Any
-    inner_lr: Any
+    learned: Learned
+    calibration: Calibration
     recipe: Recipe
 
 
@@ -90,11 +105,11 @@ def _train(experiment: Experiment, workdir: Workdir, recipe: Recipe) -> dict[str
     progress, history, past = _read_progress(
         workdir, recipe, init_progress(module, training, config)
     )
-    done = int(progress.state.step)
+    done = progress.step
     with progress_bar("meta-training", config.episodes, done) as advance:
 
         def on_chunk(progress: MetaProgress, history: list[dict[str, Any]]) -> None:
-            step = int(progress.state.step)
+            step = progress.step
             seconds = past + time.monotonic() - begin
             metadata = {"recipe": recipe, "history": history, "seconds": seconds}
             checkpoints.save(workdir.predictor / "progress", step, progress, metadata)
@@ -103,10 +118,19 @@ def _train(experiment: Experiment, workdir: Workdir, recipe: Recipe) -> dict[str
 
         result = meta_train(
             module, training, selecting, config,
-            progress=progress, history=history, on_chunk=on_chunk,
+            progress=progress, history=history, on_chunk=on_chunk, devices=experiment.devices,
         )  # fmt: skip
     seconds = past + time.monotonic() - begin
-    return _save(experiment, workdir, recipe, result, seconds)
+    calibration = _calibrate(module, result, selecting, config)
+    return _save(experiment, workdir, recipe, result, calibration, seconds)
+
+
+def _calibrate(
+    module: AccuracyPredictor, result: MetaResult, selecting: TaskBatch, config: MetaConfig
+) -> Calibration:
+    predictions = predict_tasks(module, result.learned, selecting, config)
+    known = (selecting.accuracies, selecting.valid, selecting.teacher_accuracy, selecting.chance)
+    return calibrate(*map(np.asarray, (predictions, *known)))
 
 
 def _read_progress(
@@ -132,7 +156,12 @@ def _parameter_score(experiment: Experiment, workdir: Workdir) -> float:
 
 
 def _save(
-    experiment: Experiment, workdir: Workdir, recipe: Recipe, result: MetaResult, seconds: float
+    experiment: Experiment,
+    workdir: Workdir,
+    recipe: Recipe,
+    result: MetaResult,
+    calibration: Calibration,
+    seconds: float,
 ) -> dict[str, Any]:
     """Saves the best predictor, then drops the progress; returns what describes it."""
     metadata = {
@@ -141,12 +170,12 @@ def _save(
         "score": result.score,
         "episode": result.episode,
         "parameter_score": _parameter_score(experiment, workdir),
+        "calibration": calibration._asdict(),
         "seconds": seconds,
     }
     write_json(workdir.predictor / "history.json", result.history)
-    arrays = {"params": result.params, "inner_lr": result.inner_lr}
     # the checkpoint marks the predictor as done, so it comes last
-    checkpoints.save(workdir.predictor / "checkpoint", result.episode, arrays, metadata)
+    checkpoints.save(workdir.predictor / "checkpoint", result.episode, result.learned, metadata)
     shutil.rmtree(workdir.predictor / "progress", ignore_errors=True)
     return metadata
 
@@ -168,25 +197,17 @@ def load_predictor(folder: Any, experiment: Experiment) -> TrainedPredictor:
     if not checkpoints.exists(path):
         raise UserError(f"no predictor in {path}: run bin/meta_train.py")
     module = AccuracyPredictor(experiment.predictor)
-    template = jax.eval_shape(lambda: _template(experiment, module))
     interface = predictor_interface(experiment)
     metadata = checkpoints.require_recipe(path, "the predictor", interface, "interface")
-    arrays, _ = checkpoints.restore(path, template)
-    return TrainedPredictor(module, arrays["params"], arrays["inner_lr"], metadata["recipe"])
+    # its own ensemble may have another size than these settings say
+    meta = dataclasses.replace(experiment.meta, ensemble=metadata["recipe"]["meta"]["ensemble"])
+    template = jax.eval_shape(lambda: _template(experiment, module, meta))
+    learned, _ = checkpoints.restore(path, template)
+    calibration = Calibration(**metadata["calibration"])
+    return TrainedPredictor(module, learned, calibration, metadata["recipe"])
 
 
-def _template(experiment: Experiment, module: AccuracyPredictor) -> dict[str, Any]:
+def _template(experiment: Experiment, module: AccuracyPredictor, meta: MetaConfig) -> Learned:
     """The shapes of a predictor for this experiment."""
-    space = experiment.space
-    size = experiment.image_size // int(np.prod(space.strides))
-    example = TaskBatch(
-        student_features=jnp.zeros((1, 1, size, size, space.stage_widths[-1])),
-        encodings=jnp.zeros((1, 1, space.encoding_length)),
-        accuracies=jnp.zeros((1, 1)),
-        valid=jnp.ones((1, 1), bool),
-        teacher_features=jnp.zeros((1, size, size, space.stage_widths[-1])),
-        teacher_encoding=jnp.zeros((1, space.encoding_length)),
-        teacher_accuracy=jnp.zeros(1),
-    )
-    state = init_meta_state(module, example, experiment.meta)
-    return {"params": state.params, "inner_lr": state.inner_lr}
+    tasks = jax.tree.map(lambda leaf: leaf[None], example_task(experiment))
+    return init_states(module, tasks, meta).learned

@@ -37,12 +37,17 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
 
 def predictor_interface(experiment: Experiment) -> Recipe:
     """What a task must share with a predictor for it to be of use."""
-    return {
-        "predictor": plain(experiment.predictor),
-        "space": plain(experiment.space),
-        "image_size": experiment.image_size,
+    predictor = experiment.predictor
+    interface = {
+        "predictor": plain(predictor),
+        "inner_steps": experiment.meta.inner_steps,
         "remapping": experiment.kd.remapping,
     }
+    if not set("STID").isdisjoint(predictor.inputs):
+        interface["last_stage_width"] = experiment.space.stage_widths[-1]
+    if "A" in predictor.inputs and predictor.architecture == "flat":
+        interface["space"] = plain(experiment.space)
+    return interface
 
 
 def predictor_recipe(experiment: Experiment, records_digest: str) -> Recipe:
@@ -51,6 +56,8 @@ def predictor_recipe(experiment: Experiment, records_digest: str) -> Recipe:
     return predictor_interface(experiment) | {
         "seed": experiment.seed,
         "meta": plain(experiment.meta),
+        "space": plain(experiment.space),
+        "image_size": experiment.image_size,
         "target": experiment.target,
         "roles": roles,
         "records": records_digest,

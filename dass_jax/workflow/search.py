@@ -9,7 +9,7 @@ import numpy as np
 import dass_jax
 from dass_jax import cost
 from dass_jax import database as db
-from dass_jax.baselines import BASELINES
+from dass_jax.baselines.recorded import RECORDED
 from dass_jax.console import console
 from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
@@ -22,6 +22,7 @@ from dass_jax.recipe import digest, require_equal
 from dass_jax.search import Candidate, score, top_candidates
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
+from dass_jax.uncertainty import Prediction, with_intervals
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
@@ -35,7 +36,7 @@ class _Pool(NamedTuple):
     """Scored candidates."""
 
     architectures: Architecture
-    predictions: np.ndarray
+    predictions: Prediction
     flops: np.ndarray
     num_params: np.ndarray
 
@@ -47,10 +48,13 @@ def predict_students(
     predictor: TrainedPredictor,
     architectures: Architecture,
     student_ids: np.ndarray,
-) -> np.ndarray:
-    """Predicted accuracies after one adaptation step on the teacher pair, fractions."""
+) -> Prediction:
+    """Predicted accuracies after adaptation to the teacher, with intervals."""
     task = task_arrays(experiment, spec, teacher, architectures, student_ids)
-    return score(predictor.module, predictor.params, predictor.inner_lr, task)
+    steps = experiment.meta.inner_steps
+    members = score(predictor.module, predictor.learned, task, steps=steps)
+    known = float(task.teacher_accuracy), float(task.chance)
+    return with_intervals(predictor.calibration, members, *known)
 
 
 def _costs(
@@ -92,7 +96,7 @@ def _score_pool(
     pool = _sample(experiment, spec, Stream.CANDIDATES, size, num_classes)
     ids = np.arange(size, dtype=np.int32)
     predictions = predict_students(experiment, spec, teacher, predictor, pool, ids)
-    if not np.all(np.isfinite(predictions)):
+    if not np.all(np.isfinite(predictions.mean)):
         raise UserError("the predictor returns values that are not finite: meta-train it again")
     return _Pool(pool, predictions, *_costs(experiment, pool, num_classes))
 
@@ -121,13 +125,14 @@ def _measured(
     architectures = db.architectures_of(experiment.space, records)
     ids = db.column(records, "student_id").astype(np.int32)
     predicted = predict_students(experiment, spec, teacher, predictor, architectures, ids)
-    scores = {"predictor": predicted} | {
-        name: baseline(records) for name, baseline in BASELINES.items()
+    scores = {"predictor": predicted.mean} | {
+        name: baseline(records) for name, baseline in RECORDED.items()
     }
     return {
         "students": len(records),
         "measured": measured.tolist(),
-        "predicted": predicted.tolist(),
+        "predicted": predicted.mean.tolist(),
+        "half_width": predicted.half_width.tolist(),
         "spearman": {name: correlate(s, measured).spearman for name, s in scores.items()},
         "kendall": {name: correlate(s, measured).kendall for name, s in scores.items()},
     }
@@ -181,7 +186,7 @@ def _search(
     rivals = _random_rivals(experiment, workdir, spec, assignment, images.num_classes)
     result = _result(experiment, workdir, spec, images.num_classes, pool, top, winner, rivals)
     result |= {"measured": measured, "score_seconds": score_seconds}
-    plot_search(workdir.search(spec.name), result, pool.flops, pool.predictions)
+    plot_search(workdir.search(spec.name), result, pool.flops, pool.predictions.mean)
     return result
 
 
@@ -227,7 +232,7 @@ def _result(
         "versions": {"dass_jax": dass_jax.__version__, "jax": jax.__version__},
         "device": str(jax.devices()[0].device_kind),
         "budget": _budget(experiment, num_classes)._asdict(),
-        "pool_size": len(pool.predictions),
+        "pool_size": len(pool.flops),
         "teacher": {
             "flops": int(flops),
             "num_params": int(params),

@@ -59,7 +59,8 @@ def print_search(result: dict[str, Any]) -> None:
         ["teacher", count(teacher["flops"]), count(teacher["num_params"]), "",
          percent(teacher["test_accuracy"])],
         ["chosen student", count(winner["flops"]), count(winner["num_params"]),
-         percent(winner["prediction"]), with_deviation(_tests(result["winner"]))],
+         f"{percent(winner['prediction'])} ± {percent(winner['half_width'])}",
+         with_deviation(_tests(result["winner"]))],
     ]  # fmt: skip
     if rivals := result["random_students"]:
         accuracies = _tests(rivals)

@@ -1,23 +1,80 @@
 """Tasks as the predictor sees them, made from teachers and measured students."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, UInt8
 
 from dass_jax import database as db
-from dass_jax import functional
+from dass_jax import functional, probing, resnet
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.meta_tasks import TaskBatch
+from dass_jax.predictor.graph import Graph, architecture_graph
+from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
+from dass_jax.untrained import Untrained, the_teacher
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.recipes import student_recipe
+
+
+def _graphs(experiment: Experiment, architectures: Architecture, num_classes: int) -> Graph:
+    sizes = {"image_size": experiment.image_size, "num_classes": num_classes}
+    return jax.vmap(lambda one: architecture_graph(experiment.space, one, **sizes))(architectures)
+
+
+def probe_images(
+    experiment: Experiment, spec: TaskSpec, images: prepare.TaskImages
+) -> UInt8[Array, "P H W 3"]:
+    """The training images of a task, as they are, that untrained students are shown."""
+    train = images.train.images
+    key = task_key(experiment.seed, spec.name, Stream.PROBE)
+    number = min(experiment.predictor.probe_images, len(train))
+    return train[jax.random.permutation(key, len(train))[:number]]
+
+
+def student_inputs(
+    experiment: Experiment,
+    students: Untrained,
+    images: UInt8[Array, "P H W 3"] | None,
+) -> StudentInputs:
+    """What the predictor sees of untrained students; the rest is left out.
+
+    Args:
+      experiment: The settings.
+      students: N students of one teacher.
+      images: From ``probe_images``, if the predictor sees any.
+
+    Returns:
+      The inputs, on the device, with a leading axis N.
+    """
+    config = experiment.predictor
+    architectures = jax.tree.map(jnp.asarray, students.architectures)
+    inputs = StudentInputs()
+    if not set("ST").isdisjoint(config.inputs):
+        image = functional.noise_image(experiment.image_size)
+        maps = functional.noise_maps(students, image)
+        inputs = inputs._replace(noise_map=jnp.asarray(maps))
+    if "A" in config.inputs and config.architecture == "flat":
+        inputs = inputs._replace(encoding=jax.vmap(students.space.encode)(architectures))
+    elif "A" in config.inputs:
+        num_classes = resnet.num_classes(students.variables)
+        inputs = inputs._replace(graph=_graphs(experiment, architectures, num_classes))
+    if images is not None and not set("IK").isdisjoint(config.inputs):
+        teacher = probing.teacher_response(students.space, students.variables, images)
+        probe = probing.probe(students, images, teacher)
+        if "I" in config.inputs:
+            inputs = inputs._replace(image_map=jnp.asarray(probe.image_map))
+        if "K" in config.inputs:
+            inputs = inputs._replace(disagreement=jnp.asarray(probe.disagreement))
+    return inputs
 
 
 def task_arrays(
@@ -32,31 +89,60 @@ def task_arrays(
 
     Args:
       experiment: The settings.
-      spec: The task.
+      spec: The task; its images are read if the predictor sees them.
       teacher: Its teacher.
       architectures: N students.
       student_ids: Their stable ids.
       accuracies: Their measured accuracies, if known.
 
     Returns:
-      Features, encodings and targets; zeros stand for unknown accuracies.
+      Inputs and targets; zeros stand for unknown accuracies.
     """
     space, count = experiment.space, len(student_ids)
-    image = functional.noise_image(experiment.image_size)
     variables = jax.tree.map(jnp.asarray, teacher.variables)
-    features = functional.student_features(
-        space, variables, architectures, student_ids, image,
-        task_key(experiment.seed, spec.name, Stream.STUDENT_INIT), kind=experiment.kd.remapping,
-    )  # fmt: skip
+    init_key = task_key(experiment.seed, spec.name, Stream.STUDENT_INIT)
+    students = Untrained(
+        space, variables, architectures, student_ids, init_key, experiment.kd.remapping
+    )
+    images = pooled = None
+    if experiment.predictor.sees_images:
+        images = probe_images(experiment, spec, prepare.load_images(experiment, spec))
+    if "D" in experiment.predictor.inputs:
+        pooled = probing.teacher_response(space, variables, images).pooled
+    as_student = student_inputs(experiment, the_teacher(space, variables), images)
     targets = np.zeros(count) if accuracies is None else accuracies
     return TaskBatch(
-        student_features=jnp.asarray(features),
-        encodings=jax.vmap(space.encode)(jax.tree.map(jnp.asarray, architectures)),
+        students=student_inputs(experiment, students, images),
         accuracies=jnp.asarray(targets, jnp.float32),
         valid=jnp.ones(count, bool),
-        teacher_features=jnp.asarray(functional.teacher_features(space, variables, image)),
-        teacher_encoding=space.encode(space.full()),
+        teacher=jax.tree.map(lambda leaf: leaf[0], as_student),
         teacher_accuracy=jnp.asarray(teacher.accuracy, jnp.float32),
+        chance=jnp.asarray(1 / resnet.num_classes(variables), jnp.float32),
+        images=pooled,
+    )
+
+
+def example_task(experiment: Experiment) -> TaskBatch:
+    """A task of one student that has the shapes of any; its numbers mean nothing."""
+    space, config = experiment.space, experiment.predictor
+    size = experiment.image_size // math.prod(space.strides)
+    maps = jnp.zeros((size, size, space.stage_widths[-1]))
+    full = jax.tree.map(lambda leaf: leaf[None], space.full())
+    teacher = StudentInputs(
+        noise_map=maps,
+        graph=jax.tree.map(lambda leaf: leaf[0], _graphs(experiment, full, num_classes=2)),
+        encoding=space.encode(space.full()),
+        image_map=maps,
+        disagreement=jnp.zeros(2 * len(probing.MEASURES)),
+    )
+    return TaskBatch(
+        students=jax.tree.map(lambda leaf: leaf[None], teacher),
+        accuracies=jnp.zeros(1),
+        valid=jnp.ones(1, bool),
+        teacher=teacher,
+        teacher_accuracy=jnp.ones(()),
+        chance=jnp.zeros(()),
+        images=jnp.zeros((config.probe_images, space.stage_widths[-1])),
     )
 
 
@@ -105,13 +191,10 @@ def stack_tasks(tasks: Sequence[TaskBatch]) -> TaskBatch:
 
     def pad(task: TaskBatch) -> TaskBatch:
         missing = most - len(task.valid)
-        per_student = ("student_features", "encodings", "accuracies", "valid")
-        padded = {
-            name: jnp.pad(
-                getattr(task, name), ((0, missing), *[(0, 0)] * (getattr(task, name).ndim - 1))
-            )
-            for name in per_student
-        }
-        return task._replace(**padded)
+        students, accuracies, valid = jax.tree.map(
+            lambda leaf: jnp.pad(leaf, ((0, missing), *[(0, 0)] * (leaf.ndim - 1))),
+            (task.students, task.accuracies, task.valid),
+        )
+        return task._replace(students=students, accuracies=accuracies, valid=valid)
 
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(pad, tasks))

@@ -1,4 +1,4 @@
-"""What predictions of a student's accuracy must beat: cheap scores, higher is better."""
+"""Cheap scores that a measured student's record holds already; higher is better."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from dass_jax.database import StudentRecord, column
 
-Baseline = Callable[[Sequence[StudentRecord]], np.ndarray]
+RecordedBaseline = Callable[[Sequence[StudentRecord]], np.ndarray]
 
 
 def num_params(records: Sequence[StudentRecord]) -> np.ndarray:
@@ -24,7 +24,7 @@ def remapped_accuracy(records: Sequence[StudentRecord]) -> np.ndarray:
     return column(records, "initial_accuracy")
 
 
-BASELINES: dict[str, Baseline] = {
+RECORDED: dict[str, RecordedBaseline] = {
     "parameters": num_params,
     "FLOPs": num_flops,
     "remapped accuracy": remapped_accuracy,

@@ -1,0 +1,30 @@
+"""What a student's size alone says; higher is better."""
+
+import numpy as np
+from jaxtyping import Float
+
+from dass_jax import cost, resnet
+from dass_jax.baselines.candidates import Candidates
+
+
+def num_params(candidates: Candidates) -> Float[np.ndarray, " N"]:
+    """Trainable parameters."""
+    classes = resnet.num_classes(candidates.variables)
+    counts = cost.num_params(candidates.space, candidates.architectures, num_classes=classes)
+    return counts.astype(float)
+
+
+def num_flops(candidates: Candidates) -> Float[np.ndarray, " N"]:
+    """Multiply-adds of the convolutions and the dense layer for one image."""
+    counts = cost.num_flops(
+        candidates.space,
+        candidates.architectures,
+        image_size=candidates.image_size,
+        num_classes=resnet.num_classes(candidates.variables),
+    )
+    return counts.astype(float)
+
+
+def total_depth(candidates: Candidates) -> Float[np.ndarray, " N"]:
+    """Active blocks of all stages together."""
+    return np.asarray(candidates.architectures.depths).sum(-1).astype(float)

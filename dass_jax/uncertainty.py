@@ -1,0 +1,99 @@
+"""How far predictions may be off: intervals from an ensemble, calibrated on tasks with labels.
+
+An ensemble's spread tells where its members disagree, but not what they all miss (Lakshminarayanan
+et al., 2017). So a common error is added to it, and the width of the interval is set by split
+conformal prediction (Papadopoulos et al., 2002; Angelopoulos and Bates, 2021) on students of the
+selecting tasks. That is exact for students exchangeable with those; an unseen task is a
+new one, so its coverage has to be measured.
+
+Everything is in units of a task's distance from chance to its teacher.
+
+Dimension letters: E members, T tasks, N students.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dass_jax.predictor.scale import unit
+
+COVERAGE = 0.9
+
+
+class Calibration(NamedTuple):
+    """What intervals are made of.
+
+    Attributes:
+      common_error: Standard deviation of what all members miss, in the task's unit.
+      quantile: Half the width of the interval, in predicted standard deviations.
+    """
+
+    common_error: float
+    quantile: float
+
+
+class Prediction(NamedTuple):
+    """Predicted accuracies of students of one task, fractions.
+
+    Attributes:
+      mean: Mean of the ensemble.
+      half_width: Half the width of the interval around it that is meant to hold ``COVERAGE``.
+    """
+
+    mean: Float[np.ndarray, "N"]
+    half_width: Float[np.ndarray, "N"]
+
+
+def _deviations(
+    spread: Float[np.ndarray, "*B"], common_error: float, units: Float[np.ndarray, "*B"]
+) -> Float[np.ndarray, "*B"]:
+    return np.sqrt(spread**2 + (common_error * units) ** 2)
+
+
+def calibrate(
+    predictions: Float[np.ndarray, "E T N"],
+    accuracies: Float[np.ndarray, "T N"],
+    valid: Bool[np.ndarray, "T N"],
+    teacher_accuracy: Float[np.ndarray, "T"],
+    chance: Float[np.ndarray, "T"],
+) -> Calibration:
+    """Finds the calibration that covers ``COVERAGE`` of labelled students.
+
+    Args:
+      predictions: Every member's predicted accuracies, fractions.
+      accuracies: The measured ones, fractions.
+      valid: Which students are real.
+      teacher_accuracy: Each task's, a fraction.
+      chance: Each task's, a fraction.
+    """
+    units = np.broadcast_to(unit(teacher_accuracy, chance)[:, None], valid.shape)[valid]
+    errors = np.abs(predictions.mean(0) - accuracies)[valid]
+    spread = predictions.std(0)[valid]
+    excess = np.mean((errors / units) ** 2 - (spread / units) ** 2)
+    # not zero, or members that agree by chance would promise certainty
+    common_error = math.sqrt(max(excess, 1e-4))
+    scores = np.sort(errors / _deviations(spread, common_error, units))
+    rank = min(math.ceil((len(scores) + 1) * COVERAGE), len(scores))
+    return Calibration(common_error, float(scores[rank - 1]))
+
+
+def with_intervals(
+    calibration: Calibration,
+    predictions: Float[np.ndarray, "E N"],
+    teacher_accuracy: float,
+    chance: float,
+) -> Prediction:
+    """The prediction of an ensemble for students of one task.
+
+    Args:
+      calibration: From ``calibrate``.
+      predictions: Every member's predicted accuracies, fractions.
+      teacher_accuracy: The task's, a fraction.
+      chance: The task's, a fraction.
+    """
+    spread = predictions.std(0)
+    units = np.full(spread.shape, unit(np.float64(teacher_accuracy), np.float64(chance)))
+    deviations = _deviations(spread, calibration.common_error, units)
+    return Prediction(predictions.mean(0), calibration.quantile * deviations)

@@ -1,0 +1,54 @@
+"""Intervals hold what they promise on tasks like those that they were calibrated on."""
+
+import numpy as np
+import pytest
+
+from dass_jax.uncertainty import COVERAGE, calibrate, with_intervals
+
+
+def labelled(rng, tasks, students, error=0.05):
+    """Predictions of three members that share an error in proportion to the task's range."""
+    teacher, chance = rng.uniform(0.3, 0.9, tasks), np.full(tasks, 0.1)
+    accuracies = rng.uniform(0.1, 0.8, (tasks, students))
+    units = (teacher - chance)[:, None]
+    shared = accuracies + error * units * rng.normal(size=accuracies.shape)
+    members = shared + 0.01 * units * rng.normal(size=(3, *accuracies.shape))
+    return members, accuracies, np.ones(accuracies.shape, bool), teacher, chance
+
+
+def test_new_tasks_are_covered_as_promised():
+    rng = np.random.default_rng(0)
+    calibration = calibrate(*labelled(rng, 20, 50))
+    assert calibration.common_error == pytest.approx(0.05, rel=0.1)
+    members, accuracies, _, teacher, chance = labelled(rng, 20, 50)
+    covered = []
+    for task in range(20):
+        known = float(teacher[task]), float(chance[task])
+        prediction = with_intervals(calibration, members[:, task], *known)
+        np.testing.assert_allclose(prediction.mean, members[:, task].mean(0))
+        covered.append(np.abs(prediction.mean - accuracies[task]) <= prediction.half_width)
+    assert np.mean(covered) == pytest.approx(COVERAGE, abs=0.03)
+
+
+def test_padding_has_no_influence():
+    rng = np.random.default_rng(0)
+    members, accuracies, valid, teacher, chance = labelled(rng, 3, 8)
+    expected = calibrate(members, accuracies, valid, teacher, chance)
+    members = np.pad(members, ((0, 0), (0, 0), (0, 2)), constant_values=7.0)
+    accuracies, valid = (np.pad(array, ((0, 0), (0, 2))) for array in (accuracies, valid))
+    assert calibrate(members, accuracies, valid, teacher, chance) == expected
+
+
+def test_where_members_disagree_intervals_are_wider():
+    rng = np.random.default_rng(0)
+    calibration = calibrate(*labelled(rng, 5, 20))
+    members = np.array([[0.5, 0.2], [0.5, 0.5], [0.5, 0.8]])
+    prediction = with_intervals(calibration, members, 0.8, 0.1)
+    assert prediction.half_width[1] > 2 * prediction.half_width[0] > 0
+
+
+def test_perfect_predictions_promise_no_certainty():
+    accuracies = np.array([[0.3, 0.5, 0.7]])
+    known = accuracies, accuracies == accuracies, np.array([0.8]), np.array([0.1])
+    calibration = calibrate(np.stack([accuracies, accuracies]), *known)
+    assert calibration.common_error > 0
