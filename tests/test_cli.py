@@ -13,6 +13,7 @@ EXPERIMENT = ("--config", "--workdir")
 FLAGS = {
     "build_database": EXPERIMENT,
     "distill": (*EXPERIMENT, "--task", "--architecture"),
+    "evaluate": (*EXPERIMENT, "--database", "--predictor", "--task", "--output"),
     "inspect_database": ("--workdir", "--task", "--output"),
     "meta_train": EXPERIMENT,
     "prepare_data": ("--image_size", "--file", "--output"),

@@ -15,15 +15,18 @@ from PIL import Image
 
 from dass_jax import checkpoints, cost, resnet
 from dass_jax import database as db
+from dass_jax.baselines.measured import SHORT_DISTILLATION
+from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console
 from dass_jax.data.augmentation import normalize
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import prepare
+from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.distill import read_student, run_distillation
+from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.meta_train import load_predictor, run_meta_training
 from dass_jax.workflow.search import predict_students, run_search
 
@@ -349,3 +352,33 @@ def test_a_wrong_architecture_is_named(experiment, tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_student(experiment, path)
+
+
+def test_predictors_are_compared_with_baselines(
+    experiment, finished, copied, tmp_path, monkeypatch, capsys
+):
+    # every baseline has tests of its own; these compile quickly
+    chosen = ("parameters", "FLOPs", SHORT_DISTILLATION)
+    monkeypatch.setattr(evaluate, "BASELINES", {name: BASELINES[name] for name in chosen})
+    # two of four students would be a small top
+    monkeypatch.setattr(evaluate, "TOP", 2)
+    run_evaluation(
+        experiment, copied, predictors={"ours": copied.predictor, "again": copied.predictor},
+        database=finished.database, output=tmp_path / "report",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "digits" in printed
+    lines = (tmp_path / "report" / "evaluation.csv").read_text().splitlines()
+    ours, again = (line.split(",") for line in lines[1:3])
+    assert (ours[1], again[1]) == ("ours", "again")
+    assert ours[2:7] == again[2:7]
+    measured = read_json(finished.search(UNSEEN) / "search.json")["measured"]
+    assert float(ours[2]) == pytest.approx(measured["spearman"]["predictor"])
+
+
+def test_evaluation_needs_measured_students(experiment, copied, tmp_path):
+    with pytest.raises(UserError, match="no unseen task has students"):
+        run_evaluation(
+            experiment, copied, predictors={"ours": copied.predictor},
+            database=tmp_path / "none", output=tmp_path,
+        )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Int, UInt8
 
 from dass_jax import database as db
 from dass_jax import functional, probing, resnet
@@ -32,12 +32,27 @@ def _graphs(experiment: Experiment, architectures: Architecture, num_classes: in
 
 def probe_images(
     experiment: Experiment, spec: TaskSpec, images: prepare.TaskImages
-) -> UInt8[Array, "P H W 3"]:
-    """The training images of a task, as they are, that untrained students are shown."""
-    train = images.train.images
+) -> Int[Array, " P"]:
+    """Places of the training images of a task that untrained students are shown."""
+    count = len(images.train.labels)
     key = task_key(experiment.seed, spec.name, Stream.PROBE)
-    number = min(experiment.predictor.probe_images, len(train))
-    return train[jax.random.permutation(key, len(train))[:number]]
+    number = min(experiment.predictor.probe_images, count)
+    return jax.random.permutation(key, count)[:number]
+
+
+def untrained_students(
+    experiment: Experiment,
+    spec: TaskSpec,
+    teacher: TeacherResult,
+    architectures: Architecture,
+    student_ids: np.ndarray,
+) -> Untrained:
+    """N students of a task with the weights that they inherit."""
+    variables = jax.tree.map(jnp.asarray, teacher.variables)
+    init_key = task_key(experiment.seed, spec.name, Stream.STUDENT_INIT)
+    return Untrained(
+        experiment.space, variables, architectures, student_ids, init_key, experiment.kd.remapping
+    )
 
 
 def student_inputs(
@@ -50,7 +65,7 @@ def student_inputs(
     Args:
       experiment: The settings.
       students: N students of one teacher.
-      images: From ``probe_images``, if the predictor sees any.
+      images: Those at ``probe_images``, if the predictor sees any.
 
     Returns:
       The inputs, on the device, with a leading axis N.
@@ -99,14 +114,12 @@ def task_arrays(
       Inputs and targets; zeros stand for unknown accuracies.
     """
     space, count = experiment.space, len(student_ids)
-    variables = jax.tree.map(jnp.asarray, teacher.variables)
-    init_key = task_key(experiment.seed, spec.name, Stream.STUDENT_INIT)
-    students = Untrained(
-        space, variables, architectures, student_ids, init_key, experiment.kd.remapping
-    )
+    students = untrained_students(experiment, spec, teacher, architectures, student_ids)
+    variables = students.variables
     images = pooled = None
     if experiment.predictor.sees_images:
-        images = probe_images(experiment, spec, prepare.load_images(experiment, spec))
+        data = prepare.load_images(experiment, spec)
+        images = data.train.images[probe_images(experiment, spec, data)]
     if "D" in experiment.predictor.inputs:
         pooled = probing.teacher_response(space, variables, images).pooled
     as_student = student_inputs(experiment, the_teacher(space, variables), images)
