@@ -15,7 +15,7 @@ FLAGS = {
     "distill": (*EXPERIMENT, "--task", "--architecture"),
     "evaluate": (*EXPERIMENT, "--database", "--predictor", "--task", "--output"),
     "inspect_database": ("--workdir", "--task", "--output"),
-    "meta_train": EXPERIMENT,
+    "meta_train": (*EXPERIMENT, "--predictor"),
     "prepare_data": ("--image_size", "--file", "--output"),
     "search": (*EXPERIMENT, "--task"),
     "train_teacher": (*EXPERIMENT, "--task"),

@@ -27,7 +27,8 @@ from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
-from dass_jax.workflow.meta_train import load_predictor, run_meta_training
+from dass_jax.workflow.meta_train import run_meta_training
+from dass_jax.workflow.predictors import load_predictor
 from dass_jax.workflow.search import predict_students, run_search
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
@@ -119,7 +120,8 @@ def test_results_lie_where_other_commands_look(finished, result):
     assert manifest["format_version"] == db.FORMAT_VERSION
     assert set(manifest["tasks"]) == set(TASKS)
     assert checkpoints.exists(root / "predictor" / "checkpoint")
-    history = read_json(root / "predictor" / "history.json")
+    lines = (root / "predictor" / "history.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in lines]
     assert [entry["episode"] for entry in history] == [2, 4, 6]
     assert [path.name for path in (root / "search").iterdir()] == [UNSEEN]
     assert [path.name for path in (root / "students").iterdir()] == [UNSEEN]
@@ -282,7 +284,7 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
     for record in records:
         students = stack([experiment.space.architecture(record.depths, record.widths)])
         ids = np.asarray([record.student_id], np.int32)
-        one = predict_students(experiment, spec, teacher, predictor, students, ids)
+        one = predict_students(spec, teacher, predictor, students, ids)
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
@@ -307,8 +309,8 @@ def test_meta_training_reads_nothing_of_the_unseen_task(experiment, finished, co
         path.write_bytes(b"damaged")
     run_meta_training(experiment, copied)
     assert same(predictor_of(experiment, copied), predictor_of(experiment, finished))
-    history = "history.json"
-    assert read_json(copied.predictor / history) == read_json(finished.predictor / history)
+    ours, theirs = (d.predictor / "history.jsonl" for d in (copied, finished))
+    assert ours.read_text() == theirs.read_text()
 
 
 def test_meta_training_reads_the_labels_of_the_training_tasks(experiment, finished, copied):

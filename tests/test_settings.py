@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import pathlib
+import runpy
 from typing import Literal
 
 import pytest
@@ -228,6 +229,15 @@ def test_every_configuration_has_tasks_of_all_roles(configured):
     assert roles in ({"meta_train", "meta_valid", "meta_test"}, {"meta_test"})
     names = [spec.name.lower() for spec in configured.tasks]
     assert len(set(names)) == len(names)
+
+
+def test_every_ablation_changes_something():
+    path = next(path for path in CONFIGS if path.stem == "ablations")
+    names = runpy.run_path(str(path))
+    build = names["get_config"]
+    variants = [build(variant) for variant in ("STA", "S", "STAD", *names["VARIANTS"])]
+    seen = {(from_config(v).predictor, from_config(v).meta) for v in variants}
+    assert len(seen) == len(variants)
 
 
 def _shared_classes(first, second):

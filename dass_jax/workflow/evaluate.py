@@ -27,7 +27,7 @@ from dass_jax.ranking import Interval, Ranking
 from dass_jax.retest import retest_correlation
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.meta_train import TrainedPredictor
+from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.search import predict_students
 from dass_jax.workflow.task_arrays import probe_images, untrained_students
@@ -209,7 +209,7 @@ def evaluate_task(
     with progress_bar(f"scoring {spec.name}", len(predictors) + len(BASELINES)) as advance:
         for name, predictor in predictors.items():
             advance(name)
-            predict = functools.partial(predict_students, experiment, spec, teacher, predictor)
+            predict = functools.partial(predict_students, spec, teacher, predictor)
             prediction, seconds = _timed(functools.partial(predict, architectures, ids))
             inside = np.abs(prediction.mean - measured) <= prediction.half_width
             scores[name] = Scores(prediction.mean, seconds / len(ids), float(inside.mean()))

@@ -10,7 +10,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import evaluation_report as report
 from dass_jax.workflow.evaluate import compare, evaluate_task
-from dass_jax.workflow.meta_train import load_predictor
+from dass_jax.workflow.predictors import load_predictor
 
 
 def run_evaluation(

@@ -1,9 +1,9 @@
 """Meta-trains the accuracy predictor on the database."""
 
-import dataclasses
+import pathlib
 import shutil
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ import numpy as np
 
 from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.adaptation import Learned
 from dass_jax.baselines.recorded import num_params
 from dass_jax.console import console, duration, print_table, progress_bar
 from dass_jax.errors import UserError
@@ -22,7 +21,6 @@ from dass_jax.meta_training import (
     MetaProgress,
     MetaResult,
     init_progress,
-    init_states,
     meta_train,
     predict_tasks,
 )
@@ -30,30 +28,14 @@ from dass_jax.metrics import correlate
 from dass_jax.predictor.model import AccuracyPredictor
 from dass_jax.recipe import Recipe, digest
 from dass_jax.uncertainty import Calibration, calibrate
-from dass_jax.workdir import Workdir, write_json
+from dass_jax.workdir import Workdir
 from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
 from dass_jax.workflow.task_arrays import (
     complete_records,
-    example_task,
     labelled_task,
     stack_tasks,
 )
-
-
-class TrainedPredictor(NamedTuple):
-    """A predictor as it is saved.
-
-    Attributes:
-      module: The network.
-      learned: Parameters and inner learning rates of all members of the ensemble.
-      calibration: What its intervals are made of.
-      recipe: What it was made from.
-    """
-
-    module: AccuracyPredictor
-    learned: Learned
-    calibration: Calibration
-    recipe: Recipe
+from dass_jax.workflow.training_log import event_writer, write_history
 
 
 def _collect(experiment: Experiment, workdir: Workdir, role: str) -> TaskBatch:
@@ -63,22 +45,25 @@ def _collect(experiment: Experiment, workdir: Workdir, role: str) -> TaskBatch:
     return stack_tasks([labelled_task(experiment, workdir, spec) for spec in specs])
 
 
-def run_meta_training(experiment: Experiment, workdir: Workdir) -> None:
+def run_meta_training(
+    experiment: Experiment, workdir: Workdir, folder: pathlib.Path | None = None
+) -> None:
     """Meta-trains on the ``meta_train`` tasks and selects on the ``meta_valid`` tasks.
 
     Unseen tasks are not read. A stopped run goes on to the same numbers.
 
     Args:
       experiment: The settings.
-      workdir: Where the database lies and the predictor goes.
+      workdir: Where the database lies.
+      folder: Where the predictor goes; ``workdir.predictor`` if None.
     """
-    folder = workdir.predictor
+    folder = folder or workdir.predictor
     recipe = _recipe(experiment, workdir)
     if checkpoints.exists(folder / "checkpoint"):
         metadata = checkpoints.require_recipe(folder / "checkpoint", "the predictor", recipe)
         console.print(f"predictor: done before, in {folder}")
     else:
-        metadata = _train(experiment, workdir, recipe)
+        metadata = _train(experiment, workdir, folder, recipe)
     rows = [
         ["selecting tasks' Spearman", f"{metadata['score']:.3f}"],
         ["at episode", metadata["episode"]],
@@ -95,7 +80,9 @@ def _recipe(experiment: Experiment, workdir: Workdir) -> Recipe:
     return predictor_recipe(experiment, digest([db.records_digest(task) for task in records]))
 
 
-def _train(experiment: Experiment, workdir: Workdir, recipe: Recipe) -> dict[str, Any]:
+def _train(
+    experiment: Experiment, workdir: Workdir, folder: pathlib.Path, recipe: Recipe
+) -> dict[str, Any]:
     """Runs the episodes and saves the best predictor; returns what describes it."""
     begin = time.monotonic()
     training = _collect(experiment, workdir, "meta_train")
@@ -103,16 +90,21 @@ def _train(experiment: Experiment, workdir: Workdir, recipe: Recipe) -> dict[str
     module = AccuracyPredictor(experiment.predictor)
     config = experiment.meta
     progress, history, past = _read_progress(
-        workdir, recipe, init_progress(module, training, config)
+        folder, recipe, init_progress(module, training, config)
     )
     done = progress.step
-    with progress_bar("meta-training", config.episodes, done) as advance:
+    with (
+        progress_bar("meta-training", config.episodes, done) as advance,
+        event_writer(folder / "events", done) as write_events,
+    ):
 
         def on_chunk(progress: MetaProgress, history: list[dict[str, Any]]) -> None:
             step = progress.step
             seconds = past + time.monotonic() - begin
             metadata = {"recipe": recipe, "history": history, "seconds": seconds}
-            checkpoints.save(workdir.predictor / "progress", step, progress, metadata)
+            checkpoints.save(folder / "progress", step, progress, metadata)
+            write_history(folder / "history.jsonl", history)
+            write_events(step, history[-1])
             before = history[-2]["episode"] if len(history) > 1 else 0
             advance(f"best Spearman {float(progress.best_score):.3f}", step - before)
 
@@ -122,7 +114,19 @@ def _train(experiment: Experiment, workdir: Workdir, recipe: Recipe) -> dict[str
         )  # fmt: skip
     seconds = past + time.monotonic() - begin
     calibration = _calibrate(module, result, selecting, config)
-    return _save(experiment, workdir, recipe, result, calibration, seconds)
+    metadata = {
+        "interface": predictor_interface(experiment),
+        "recipe": recipe,
+        "score": result.score,
+        "episode": result.episode,
+        "parameter_score": _parameter_score(experiment, workdir),
+        "calibration": calibration._asdict(),
+        "seconds": seconds,
+    }
+    # the checkpoint marks the predictor as done, so it comes last
+    checkpoints.save(folder / "checkpoint", result.episode, result.learned, metadata)
+    shutil.rmtree(folder / "progress", ignore_errors=True)
+    return metadata
 
 
 def _calibrate(
@@ -134,14 +138,14 @@ def _calibrate(
 
 
 def _read_progress(
-    workdir: Workdir, recipe: Recipe, fresh: MetaProgress
+    folder: pathlib.Path, recipe: Recipe, fresh: MetaProgress
 ) -> tuple[MetaProgress, list[dict[str, Any]], float]:
     """Where a stopped run was, its history and its seconds; or the beginning."""
-    folder = workdir.predictor / "progress"
-    if not checkpoints.exists(folder):
+    saved = folder / "progress"
+    if not checkpoints.exists(saved):
         return fresh, [], 0.0
-    checkpoints.require_recipe(folder, "the unfinished predictor", recipe)
-    progress, metadata = checkpoints.restore(folder, fresh)
+    checkpoints.require_recipe(saved, "the unfinished predictor", recipe)
+    progress, metadata = checkpoints.restore(saved, fresh)
     return jax.tree.map(jnp.asarray, progress), metadata["history"], metadata["seconds"]
 
 
@@ -153,61 +157,3 @@ def _parameter_score(experiment: Experiment, workdir: Workdir) -> float:
         measured = db.column(records, experiment.target)
         scores.append(correlate(num_params(records), measured).spearman)
     return float(np.mean(scores))
-
-
-def _save(
-    experiment: Experiment,
-    workdir: Workdir,
-    recipe: Recipe,
-    result: MetaResult,
-    calibration: Calibration,
-    seconds: float,
-) -> dict[str, Any]:
-    """Saves the best predictor, then drops the progress; returns what describes it."""
-    metadata = {
-        "interface": predictor_interface(experiment),
-        "recipe": recipe,
-        "score": result.score,
-        "episode": result.episode,
-        "parameter_score": _parameter_score(experiment, workdir),
-        "calibration": calibration._asdict(),
-        "seconds": seconds,
-    }
-    write_json(workdir.predictor / "history.json", result.history)
-    # the checkpoint marks the predictor as done, so it comes last
-    checkpoints.save(workdir.predictor / "checkpoint", result.episode, result.learned, metadata)
-    shutil.rmtree(workdir.predictor / "progress", ignore_errors=True)
-    return metadata
-
-
-def load_predictor(folder: Any, experiment: Experiment) -> TrainedPredictor:
-    """Reads a saved predictor.
-
-    Args:
-      folder: What ``Workdir.predictor`` names.
-      experiment: Settings whose predictor and search space the file must fit.
-
-    Returns:
-      The predictor with its inner learning rates.
-
-    Raises:
-      UserError: If there is none, or it was made for other settings.
-    """
-    path = folder / "checkpoint"
-    if not checkpoints.exists(path):
-        raise UserError(f"no predictor in {path}: run bin/meta_train.py")
-    module = AccuracyPredictor(experiment.predictor)
-    interface = predictor_interface(experiment)
-    metadata = checkpoints.require_recipe(path, "the predictor", interface, "interface")
-    # its own ensemble may have another size than these settings say
-    meta = dataclasses.replace(experiment.meta, ensemble=metadata["recipe"]["meta"]["ensemble"])
-    template = jax.eval_shape(lambda: _template(experiment, module, meta))
-    learned, _ = checkpoints.restore(path, template)
-    calibration = Calibration(**metadata["calibration"])
-    return TrainedPredictor(module, learned, calibration, metadata["recipe"])
-
-
-def _template(experiment: Experiment, module: AccuracyPredictor, meta: MetaConfig) -> Learned:
-    """The shapes of a predictor for this experiment."""
-    tasks = jax.tree.map(lambda leaf: leaf[None], example_task(experiment))
-    return init_states(module, tasks, meta).learned

@@ -26,7 +26,7 @@ from dass_jax.uncertainty import Prediction, with_intervals
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
-from dass_jax.workflow.meta_train import TrainedPredictor, load_predictor
+from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe
 from dass_jax.workflow.search_report import plot_search, print_search
 from dass_jax.workflow.task_arrays import task_arrays
@@ -42,7 +42,6 @@ class _Pool(NamedTuple):
 
 
 def predict_students(
-    experiment: Experiment,
     spec: TaskSpec,
     teacher: TeacherResult,
     predictor: TrainedPredictor,
@@ -50,8 +49,8 @@ def predict_students(
     student_ids: np.ndarray,
 ) -> Prediction:
     """Predicted accuracies after adaptation to the teacher, with intervals."""
-    task = task_arrays(experiment, spec, teacher, architectures, student_ids)
-    steps = experiment.meta.inner_steps
+    task = task_arrays(predictor.settings, spec, teacher, architectures, student_ids)
+    steps = predictor.settings.meta.inner_steps
     members = score(predictor.module, predictor.learned, task, steps=steps)
     known = float(task.teacher_accuracy), float(task.chance)
     return with_intervals(predictor.calibration, members, *known)
@@ -95,7 +94,7 @@ def _score_pool(
     size = experiment.search.pool_size
     pool = _sample(experiment, spec, Stream.CANDIDATES, size, num_classes)
     ids = np.arange(size, dtype=np.int32)
-    predictions = predict_students(experiment, spec, teacher, predictor, pool, ids)
+    predictions = predict_students(spec, teacher, predictor, pool, ids)
     if not np.all(np.isfinite(predictions.mean)):
         raise UserError("the predictor returns values that are not finite: meta-train it again")
     return _Pool(pool, predictions, *_costs(experiment, pool, num_classes))
@@ -124,7 +123,7 @@ def _measured(
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)
     ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(experiment, spec, teacher, predictor, architectures, ids)
+    predicted = predict_students(spec, teacher, predictor, architectures, ids)
     scores = {"predictor": predicted.mean} | {
         name: baseline(records) for name, baseline in RECORDED.items()
     }
