@@ -25,6 +25,12 @@ def get_config():
         kd.num_views = 12
     config.database.students_per_task = 16
     config.database.students_per_batch = 16
+    # few source tasks: what the untrained students do on images generalises best (on the source and
+    # selecting tasks, each left out in turn)
+    config.predictor.inputs = "K"
+    config.predictor.scale = "teacher"
+    config.meta.ensemble = 4
+    config.meta.learning_rate = 2e-3
     config.meta.episodes = 300
     config.search.max_flops_share = 0.5
     roles = {
