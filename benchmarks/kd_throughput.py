@@ -10,7 +10,7 @@ as the official implementation does; a second variant of it reads teacher logits
 Medians and quartiles over the rounds; ratios are medians of the ratios within a round. The share of
 the machine's rate compares multiply-adds (three times the forward pass) with the best matrix
 product of the same rounds: those that the students need, and, for the engine, with the padding of
-its channels to the teacher's.
+its channels to the teacher's. Students that fill up the devices are trained and not counted.
 """
 
 import dataclasses
@@ -22,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dass_jax import cli, cost, epochs, parallel, remapping, resnet, training
+from dass_jax import cli, cost, epochs, memory, parallel, remapping, resnet, training
 from dass_jax.compilations import compilations
 from dass_jax.console import console, print_table
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import DistillConfig
 from dass_jax.evaluation import Split
 from dass_jax.search_space import Architecture, ResNetSpace, unstack
+from dass_jax.seats import take_seats
 
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Height and width.")
 _WIDTHS = flags.DEFINE_list("widths", "16,32,64,128", "The teacher's stage widths.")
@@ -79,18 +80,21 @@ def engine(
 ) -> Callable[[], None]:
     """A round of this project's engine, compiled."""
     images, labels = make_data()
-    devices = parallel.Devices(_DEVICES.value)
-    layout = parallel.choose_layout(devices, _STUDENTS.value, config.sgd.batch_size)
+    layout, networks_per_step, _ = memory.arrange(
+        space, parallel.Devices(_DEVICES.value), _STUDENTS.value,
+        networks_per_step=config.networks_per_step, batch_size=config.sgd.batch_size,
+        image_size=_IMAGE_SIZE.value, num_classes=_CLASSES.value, num_images=IMAGES,
+    )  # fmt: skip
     plan = training.Plan(
-        space, config.sgd, config.loss, Augmentation(), 1000, layout, config.networks_per_step,
+        space, config.sgd, config.loss, Augmentation(), 1000, layout, networks_per_step,
         config.compute_dtype,
     )  # fmt: skip
+    blocks = np.asarray(students.depths).sum(-1)
+    seats = take_seats(blocks, layout, networks_per_step)
     teacher = resnet.init(space, jax.random.key(1), _CLASSES.value)
     variables = jax.jit(jax.vmap(lambda a: remapping.remap(space, teacher, a)))(students)
-    balanced = parallel.balanced_order(np.asarray(students.depths).sum(-1), layout.network_shards)
-    students, variables = jax.tree.map(lambda leaf: leaf[balanced], (students, variables))
     states, losses, _ = epochs.begin(plan, variables)
-    states, losses, students = parallel.place(layout, (states, losses, students), networks=True)
+    states, losses, students = seats.spread((states, losses, students))
     source: training.Teacher = training.OnlineTeacher(teacher)
     if not online:
         source = training.CachedTeacher(jnp.zeros((IMAGES, _CLASSES.value), config.cache_dtype))

@@ -187,6 +187,11 @@ def read_tasks(database: pathlib.Path) -> dict[str, dict[str, Any]]:
     return tasks
 
 
+def read_facts(database: pathlib.Path, task: str) -> dict[str, Any]:
+    """What the manifest says of one task; nothing if it is not entered."""
+    return _read_manifest(database)["tasks"].get(task, {})
+
+
 def check_task(database: pathlib.Path, task: str, recipe: Recipe) -> None:
     """Refuses records that were made with other settings.
 

@@ -1,18 +1,16 @@
 """Knowledge distillation of a population of students (DaSS, ICLR 2023; Hinton et al., 2015).
 
-Dimension letters: K students, B batch, C classes, E evaluations.
+Dimension letters: K students, E evaluations.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Float, Int
 
 from dass_jax import epochs as epochs_lib
 from dass_jax import evaluation, resnet, training
@@ -20,74 +18,19 @@ from dass_jax.data.augmentation import Augmentation
 from dass_jax.epochs import EpochReport, Epochs, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
-from dass_jax.memory import Memory, device_bytes, fitting_networks_per_step, predict_memory
-from dass_jax.parallel import (
-    ALL_DEVICES,
-    Devices,
-    Layout,
-    balanced_order,
-    choose_layout,
-    padded_size,
-)
+from dass_jax.inheritance import Origin, Students, inherit, initial_states
+from dass_jax.kd_loss import KDLoss
+from dass_jax.kd_loss import kd_loss as kd_loss
+from dass_jax.learning_curves import LearningCurves
+from dass_jax.memory import arrange
+from dass_jax.parallel import ALL_DEVICES, Devices
 from dass_jax.randomness import Stream, fold_in, task_key
-from dass_jax.remapping import Kind, check_kind, remap
+from dass_jax.remapping import Kind, check_kind
 from dass_jax.search_space import Architecture, ResNetSpace
+from dass_jax.seats import Seats, take_seats
 from dass_jax.snapshots import Snapshots
 from dass_jax.stopping import deferred_stop
-from dass_jax.training import ComputeDtype, SGDConfig, Teacher
-
-
-def kd_loss(
-    student_logits: Float[Array, "B C"],
-    teacher_logits: Float[Array, "B C"],
-    labels: Int[Array, " B"],
-    *,
-    alpha: float = 0.5,
-    temperature: float = 6.0,
-) -> Float[Array, ""]:
-    """The distillation loss, averaged over the batch.
-
-    ``(1 - alpha) T^2 CE(softmax(teacher / T), log_softmax(student / T))
-    + alpha CE(labels, student)``
-
-    Args:
-      student_logits: The student's outputs.
-      teacher_logits: The teacher's outputs for the same images.
-      labels: Class indices.
-      alpha: Weight of the labels against the teacher, in [0, 1].
-      temperature: T, how much both distributions are softened.
-
-    Returns:
-      The batch mean.
-    """
-    soft = optax.softmax_cross_entropy(
-        student_logits / temperature, jax.nn.softmax(teacher_logits / temperature)
-    )
-    hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
-    return jnp.mean((1 - alpha) * temperature**2 * soft + alpha * hard)
-
-
-@dataclasses.dataclass(frozen=True)
-class KDLoss:
-    """``kd_loss`` with its settings, hashable."""
-
-    alpha: float = 0.5
-    temperature: float = 6.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.alpha <= 1 and self.temperature > 0):
-            raise UserError(
-                "alpha must be in [0, 1] and temperature positive, "
-                f"got {self.alpha} and {self.temperature}"
-            )
-
-    def __call__(self, logits: Array, labels: Array, teacher_logits: Array | None) -> Array:
-        """The batch mean."""
-        if teacher_logits is None:
-            raise ValueError("distillation needs teacher logits")
-        return kd_loss(
-            logits, teacher_logits, labels, alpha=self.alpha, temperature=self.temperature
-        )
+from dass_jax.training import ComputeDtype, SGDConfig, Teacher, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +44,7 @@ class DistillConfig:
       teacher_logits: ``cached`` (computed once for each view) or ``online`` (every step).
       cache_dtype: What cached logits are stored as; ``float32`` gives the numbers of ``online``.
       num_views: V, the fixed views that the epochs cycle through; sets the size of the cache.
-      networks_per_step: k, students vmapped at a time; the device's default if None.
+      networks_per_step: k, students vmapped at a time at most; see ``memory.arrange`` for None.
       compute_dtype: What the students' convolutions compute in while they are trained; ``bfloat16``
         is faster on TPU and GPU.
     """
@@ -184,33 +127,47 @@ def views_needed(config: DistillConfig, replicates: int) -> int:
     return min(config.num_views, replicates * config.sgd.epochs)
 
 
-def inherit(
-    space: ResNetSpace,
-    assignment: Assignment,
-    architectures: Architecture,
-    student_ids: Int[np.ndarray, " K"],
-    kind: Kind,
-) -> resnet.Variables:
-    """Initial variables of K students; a student's id keys ``random_init`` alone."""
-    check_kind(space, kind)
-    init_key = task_key(assignment.seed, assignment.name, Stream.STUDENT_INIT)
-    ids = jnp.asarray(student_ids)
-    return _inherit(space, kind, assignment.variables, architectures, ids, init_key)
+class _Population(NamedTuple):
+    """K students that train together.
 
+    Attributes:
+      plan: The static side of their training.
+      seats: Where each of them is.
+      architectures: The students, on the devices.
+    """
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _inherit(
-    space: ResNetSpace,
-    kind: Kind,
-    teacher: resnet.Variables,
-    architectures: Architecture,
-    student_ids: Int[Array, " K"],
-    init_key: Key[Array, ""],
-) -> resnet.Variables:
-    def one(architecture: Architecture, student_id: Array) -> resnet.Variables:
-        return remap(space, teacher, architecture, kind, fold_in(init_key, student_id))
+    plan: training.Plan
+    seats: Seats
+    architectures: Architecture
 
-    return jax.vmap(one)(architectures, student_ids)
+    def accuracy(self, states: TrainState, split: Split) -> Float[np.ndarray, " K"]:
+        """Their accuracies over all images of a split."""
+        plan = self.plan
+        accuracies = evaluation.evaluate(
+            plan.space, training.variables_of(states), self.architectures, split,
+            layout=plan.layout, networks_per_step=plan.networks_per_step,
+        )  # fmt: skip
+        return self.seats.gather(accuracies)
+
+    def begin(
+        self, kind: Kind, students: Students, assignment: Assignment, snapshots: Snapshots
+    ) -> tuple[Progress, LearningCurves]:
+        """The beginning, or where a stopped run was."""
+        init_key = task_key(assignment.seed, assignment.name, Stream.STUDENT_INIT)
+        origin, size = Origin(assignment.variables, init_key), len(students.ids)
+        template = jax.eval_shape(
+            lambda: epochs_lib.begin(self.plan, inherit(self.plan.space, kind, students, origin))
+        )
+        saved = snapshots.restore_or_discard(template)
+        if saved is not None:
+            (states, losses, step), description = saved
+            states, losses = self.seats.spread((states, losses))
+            return Progress(states, losses, step), LearningCurves.from_json(description)
+        seated = Students(self.architectures, self.seats.spread(students.ids))
+        states = initial_states(self.plan, kind, seated, origin)
+        losses = self.seats.spread(np.zeros(size, np.float32))
+        curves = LearningCurves.beginning(self.accuracy(states, assignment.valid))
+        return Progress(states, losses, jnp.zeros((), jnp.int32)), curves
 
 
 def distil_population(
@@ -224,6 +181,7 @@ def distil_population(
     snapshots: Snapshots | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     devices: Devices = ALL_DEVICES,
+    pad_to: int = 0,
 ) -> PopulationResult:
     """Distils K students of one task together.
 
@@ -236,100 +194,79 @@ def distil_population(
       student_ids: Stable ids of the students.
       replicate: Which orders and views; another replicate is "another seed".
       snapshots: Where unfinished training is saved, and continued from to the same numbers; what
-        was left by other students is removed.
+        was left by other students is removed. Trained students are saved, too, before they are
+        tested: whoever has the result removes them.
       on_epoch: Called after every epoch; its networks are in the order of the devices, some of them
         twice.
       devices: Which devices to use.
+      pad_to: A smaller population is compiled as if it had so many students, so that populations
+        of several sizes share one compilation.
 
     Returns:
       Accuracies, the learning curves and the distilled students.
+
+    Raises:
+      UserError: If the images do not suffice, or the space cannot have the kind of remapping.
+      StoppedError: The process is asked to stop; unfinished training is saved.
     """
-    steps = training.steps_per_epoch(len(assignment.train.labels), config.sgd.batch_size)
-    population = len(student_ids)
-    layout = choose_layout(devices, population, config.sgd.batch_size)
-    k = _networks_per_step(space, config, assignment, layout, population)
-    plan = training.Plan(
-        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs, layout, k,
-        config.compute_dtype,
-    )  # fmt: skip
+    check_kind(space, config.remapping)
     snapshots = snapshots or Snapshots(None, "the unfinished students", {})
-    variables = inherit(space, assignment, architectures, student_ids, config.remapping)
-    progress, saved = snapshots.restore_or_discard(epochs_lib.begin(plan, variables))
-    # the last student fills up the devices; what is saved and returned leaves the copies out
-    filled = np.minimum(np.arange(padded_size(population, layout, k)), population - 1)
+    size = max(len(student_ids), pad_to)
+    plan = _plan(space, config, augmentation, assignment, size, devices)
     blocks = np.asarray(architectures.depths).sum(-1)
-    filled = filled[balanced_order(blocks[filled], layout.network_shards)]
-    places = np.asarray([np.flatnonzero(filled == student)[0] for student in range(population)])
-    architectures, variables, states, losses = _members(
-        (architectures, variables, progress.states, progress.losses), filled
-    )
-    progress = Progress(states, losses, jnp.asarray(progress.step))
+    seats = take_seats(blocks, plan.layout, plan.networks_per_step, size)
+    population = _Population(plan, seats, seats.spread(architectures))
+    students = Students(architectures, jnp.asarray(student_ids))
+    progress, curves = population.begin(config.remapping, students, assignment, snapshots)
 
-    def accuracy(variables: resnet.Variables, split: Split) -> np.ndarray:
-        accuracies = evaluation.evaluate(
-            space, variables, architectures, split, layout=layout, networks_per_step=k
-        )
-        return np.asarray(accuracies)[places]
+    def take() -> tuple[Progress, dict[str, Any]]:
+        states, losses = seats.gather((progress.states, progress.losses))
+        return Progress(states, losses, progress.step), curves.to_json()
 
-    initial = np.asarray(saved["initial"]) if saved else accuracy(variables, assignment.valid)
-    curve = [(epoch, accuracies) for epoch, accuracies in saved.get("curve", [])]
-    loss = np.asarray(saved.get("loss", initial))
-
-    def offer(progress: Progress) -> None:
-        def take() -> tuple[Progress, dict[str, Any]]:
-            states, losses = _members((progress.states, progress.losses), places)
-            description = {"initial": initial.tolist(), "curve": curve, "loss": loss.tolist()}
-            return Progress(states, losses, progress.step), description
-
+    def offer(latest: Progress) -> None:
+        nonlocal progress
+        progress = latest
         snapshots.offer(int(progress.step), take)
 
     epochs = _epochs(config, assignment, replicate)
+    reports = epochs_lib.run_epochs(plan, progress, population.architectures, epochs, offer)
     with deferred_stop():
-        for report in epochs_lib.run_epochs(plan, progress, architectures, epochs, offer):
-            progress, loss = report.progress, report.loss[places]
-            if report.accuracy is not None:
-                curve.append((report.epoch, report.accuracy[places].tolist()))
+        for report in reports:
+            curves = curves.after(report, seats)
             on_epoch(report)
-            offer(progress)
-    variables = training.variables_of(progress.states)
+            offer(report.progress)
+        snapshots.keep(int(progress.step), take)
     return PopulationResult(
-        initial=initial,
-        epochs=np.asarray([epoch for epoch, _ in curve]),
-        curve=np.asarray([accuracies for _, accuracies in curve], np.float32),
-        loss=loss,
-        test=accuracy(variables, assignment.test),
-        variables=_members(variables, places),
+        initial=curves.initial,
+        epochs=curves.epochs,
+        curve=curves.accuracies,
+        loss=curves.loss,
+        test=population.accuracy(progress.states, assignment.test),
+        variables=seats.gather(training.variables_of(progress.states)),
     )
 
 
-@jax.jit
-def _members(population: Any, chosen: Int[Array, " K"]) -> Any:
-    """Some networks of a population, copied."""
-    return jax.tree.map(lambda leaf: leaf[chosen], population)
-
-
-def _networks_per_step(
+def _plan(
     space: ResNetSpace,
     config: DistillConfig,
+    augmentation: Augmentation,
     assignment: Assignment,
-    layout: Layout,
-    population: int,
-) -> int | None:
-    """As requested, else as many as fit into an accelerator; None leaves a CPU its default."""
-    limit = device_bytes(layout)
-    if config.networks_per_step is not None or limit is None:
-        return config.networks_per_step
+    size: int,
+    devices: Devices,
+) -> training.Plan:
+    """The static side of training so many students."""
     splits = (assignment.train, assignment.valid, assignment.test)
-
-    def predict(k: int) -> Memory:
-        return predict_memory(
-            space, layout, population=population, networks_per_step=k,
-            batch_size=config.sgd.batch_size, image_size=assignment.train.images.shape[1],
-            num_classes=resnet.num_classes(assignment.variables),
-            num_images=sum(len(split.labels) for split in splits),
-        )  # fmt: skip
-
-    return fitting_networks_per_step(predict, limit, -(-population // layout.network_shards))
+    arrangement = arrange(
+        space, devices, size, networks_per_step=config.networks_per_step,
+        batch_size=config.sgd.batch_size, image_size=assignment.train.images.shape[1],
+        num_classes=resnet.num_classes(assignment.variables),
+        num_images=sum(len(split.labels) for split in splits),
+    )  # fmt: skip
+    steps = training.steps_per_epoch(len(assignment.train.labels), config.sgd.batch_size)
+    return training.Plan(
+        space, config.sgd, config.loss, augmentation, steps * config.sgd.epochs,
+        arrangement.layout, arrangement.networks_per_step, config.compute_dtype,
+    )  # fmt: skip
 
 
 def _epochs(config: DistillConfig, assignment: Assignment, replicate: int) -> Epochs:

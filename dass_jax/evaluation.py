@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from dass_jax import parallel, resnet
 from dass_jax.data.augmentation import normalize
 from dass_jax.parallel import Layout
-from dass_jax.population import map_population
+from dass_jax.population import map_population, networks_at_a_time
 from dass_jax.search_space import Architecture, ResNetSpace
 
 
@@ -32,6 +32,11 @@ def _batched(split: Split, batch_size: int) -> tuple[Array, Array]:
         images.reshape(-1, batch_size, *images.shape[1:]),
         labels.reshape(-1, batch_size),
     )
+
+
+def fitting_batch(batch_size: int, num_images: int, layout: Layout) -> int:
+    """Images per forward pass and device: no more than are left when devices share them all."""
+    return min(batch_size, -(-num_images // layout.image_shards))
 
 
 def evaluate(
@@ -59,8 +64,10 @@ def evaluate(
       Accuracies in [0, 1], [K].
     """
     layout = layout or Layout((jax.local_devices()[0],))
-    batch_size = min(batch_size, len(data.labels))
-    run = parallel.compiled(_count_correct, (space, batch_size, networks_per_step), layout)
+    batch_size = fitting_batch(batch_size, len(data.labels), layout)
+    of_device = len(architectures.depths) // layout.network_shards
+    k = networks_at_a_time(of_device, networks_per_step)
+    run = parallel.compiled(_count_correct, (space, batch_size, k), layout)
     population = parallel.place(layout, (variables, architectures), networks=True)
     counts = run((), population, parallel.place(layout, data))
     return counts / len(data.labels)
@@ -69,7 +76,7 @@ def evaluate(
 def _count_correct(
     space: ResNetSpace,
     batch_size: int,
-    networks_per_step: int | None,
+    networks_per_step: int,
     image_axis: str | None,
     carried: tuple[()],
     population: tuple[resnet.Variables, Architecture],

@@ -5,20 +5,41 @@ import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TextIO
 
 from dass_jax.console import console
 from dass_jax.errors import UserError, writing
 
 
+def _try_lock(file: TextIO) -> bool:
+    """Whether the lock of an open file could be had at once.
+
+    Raises:
+      UserError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"cannot lock {file.name} ({error.strerror}): use a folder on a file system that has "
+            "locks"
+        ) from error
+    return True
+
+
 @contextlib.contextmanager
 def exclusive(path: os.PathLike[str]) -> Iterator[None]:
-    """Holds the lock of this local file, waiting for whoever else holds it."""
+    """Holds the lock of this local file, waiting for whoever else holds it.
+
+    Raises:
+      UserError: The file system has no locks.
+    """
     local = pathlib.Path(path)
     local.parent.mkdir(parents=True, exist_ok=True)
     with local.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(file):
             console.print(f"waiting for another process that holds {local}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -29,23 +50,47 @@ def only_process(folder: pathlib.Path) -> Iterator[None]:
     """Keeps a folder to this process; it is made if it is missing, and removed if left empty.
 
     Raises:
-      UserError: another process works in it, or it cannot be made.
+      UserError: another process works in it, it cannot be made, or it cannot be locked.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    # The folder itself is locked: there is no file to be left behind or to be deleted by mistake.
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = folder / ".lock"
+    with _locked_file(folder, lock):
+        try:
+            yield
+        finally:
+            # while it is locked, so that nobody else's is removed
+            with contextlib.suppress(OSError):
+                lock.unlink()
+                folder.rmdir()
+
+
+def _locked_file(folder: pathlib.Path, lock: pathlib.Path) -> TextIO:
+    """The open file at this path of the folder, locked."""
+    while True:
+        with writing(folder):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                # network file systems lock only files that are open for writing
+                file = lock.open("a")
+            except (FileExistsError, FileNotFoundError):
+                if os.path.lexists(folder) and not folder.is_dir():
+                    raise
+                # another process has just removed the empty folder
+                continue
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(file)
+            if not _try_lock(file):
+                raise UserError(
+                    f"another command is at work in {folder}: wait until it is done, or use "
+                    "another work directory"
+                )
+            if _is_file(lock, file):
+                stack.pop_all()
+                return file
+
+
+def _is_file(path: pathlib.Path, file: TextIO) -> bool:
+    """Whether a path still names an open file; who held it before may have removed it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"another command is at work in {folder}: wait until it is done, or use another "
-            "work directory"
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        os.close(descriptor)
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -89,6 +89,16 @@ def cache_bytes(num_views: int, num_images: int, num_classes: int, dtype: Any = 
     return num_views * num_images * num_classes * np.dtype(dtype).itemsize
 
 
+def _view_path(folder: pathlib.Path, view: int) -> pathlib.Path:
+    return folder / f"view{view:04d}"
+
+
+def missing_views(folder: pathlib.Path, num_views: int) -> int:
+    """How many of the first views are not stored; whether the others are stale is not looked at."""
+    # orbax names the folder of a save when it is complete
+    return sum(not (_view_path(folder, view) / "0").is_dir() for view in range(num_views))
+
+
 def _rows_per_block(num_images: int, num_classes: int, dtype: Any) -> int:
     return min(num_images, max(1, BLOCK_BYTES // (num_classes * np.dtype(dtype).itemsize)))
 
@@ -238,7 +248,7 @@ class LogitCache:
             return self._compute(view)[start:stop]
 
     def _path(self, view: int) -> pathlib.Path:
-        return self.folder / f"view{view:04d}"
+        return _view_path(self.folder, view)
 
     def _mark(self, view: int) -> str:
         return f"{self.fingerprint} {np.dtype(self.dtype)} view {view}"

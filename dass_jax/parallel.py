@@ -81,9 +81,14 @@ class Layout:
         """Into how many equal parts the networks are cut."""
         return len(self.devices) if self.spread == "networks" else 1
 
+    @property
+    def image_shards(self) -> int:
+        """Into how many equal parts the images of a batch are cut."""
+        return len(self.devices) // self.network_shards
+
 
 def choose_layout(settings: Devices, population: int, batch_size: int) -> Layout:
-    """Spreads networks where each device gets one, else the images of a batch where it may.
+    """Spreads networks, or the images of a batch where that makes use of more devices.
 
     Args:
       settings: Which devices may be used.
@@ -97,11 +102,10 @@ def choose_layout(settings: Devices, population: int, batch_size: int) -> Layout
     spread_images = settings.spread_images
     if spread_images is None:
         spread_images = devices[0].platform != "cpu"
-    if population >= len(devices) or not spread_images:
-        return Layout(devices[:population], "networks", settings.transform)
-    fitting = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    # a layout of one device is the same one whatever was to be spread
-    return Layout(devices[:fitting], "images" if fitting > 1 else "networks", settings.transform)
+    sharing = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    if spread_images and population < sharing:
+        return Layout(devices[:sharing], "images", settings.transform)
+    return Layout(devices[:population], "networks", settings.transform)
 
 
 def padded_size(population: int, layout: Layout, networks_per_step: int | None) -> int:
@@ -130,8 +134,6 @@ def place(layout: Layout, tree: Any, *, networks: bool = False) -> Any:
     Returns:
       The same values on the devices.
     """
-    if layout.transform == "pmap":
-        return jax.tree.map(jax.numpy.asarray, tree)
     return jax.device_put(tree, _sharding(layout, networks=networks))
 
 
@@ -169,8 +171,13 @@ def compiled(
 
 
 def _under_pmap(one: Callable[..., Any], layout: Layout) -> Callable[[Any, Any, Any], Any]:
+    """The same calls and placements as under ``jit``, which they are wrapped in.
+
+    Thus donated buffers are taken, and what all devices share is copied to them once. Where images
+    are spread, ``pmap`` cannot tell that all devices return the same networks: every call ends with
+    sending those of the first device to the others.
+    """
     shards = len(layout.devices)
-    sharding = NamedSharding(Mesh(np.asarray(layout.devices), (AXIS,)), PartitionSpec(AXIS))
     run = jax.pmap(one, AXIS, in_axes=(0, 0, None), devices=layout.devices)
 
     def split(leaf: jax.Array) -> jax.Array:
@@ -179,16 +186,12 @@ def _under_pmap(one: Callable[..., Any], layout: Layout) -> Callable[[Any, Any, 
         return leaf.reshape(shards, -1, *leaf.shape[1:])
 
     def join(leaf: jax.Array) -> jax.Array:
-        if layout.spread == "images":
-            # an index of Python would be copied from the host
-            return jax.lax.index_in_dim(leaf, 0, keepdims=False)
-        return leaf.reshape(-1, *leaf.shape[2:])
+        return leaf[0] if layout.spread == "images" else leaf.reshape(-1, *leaf.shape[2:])
 
     def call(carried: Any, fixed: Any, shared: Any) -> Any:
-        parts = jax.device_put(jax.tree.map(split, (carried, fixed)), sharding)
-        return jax.tree.map(join, run(*parts, shared))
+        return jax.tree.map(join, run(*jax.tree.map(split, (carried, fixed)), shared))
 
-    return call
+    return jax.jit(call, donate_argnums=0, out_shardings=_sharding(layout, networks=True))
 
 
 def mean(tree: Any, image_axis: str | None) -> Any:
@@ -202,23 +205,3 @@ def own_part(array: jax.Array, image_axis: str | None) -> jax.Array:
         return array
     parts = array.reshape(jax.lax.axis_size(image_axis), -1, *array.shape[1:])
     return parts[jax.lax.axis_index(image_axis)]
-
-
-def balanced_order(costs: np.ndarray, shards: int) -> np.ndarray:
-    """An order in which equal contiguous parts cost about the same.
-
-    Devices work through their networks one after another, so the dearest part sets the time.
-
-    Args:
-      costs: What each network costs, [K], in any unit.
-      shards: How many parts; divides K.
-
-    Returns:
-      A permutation of the networks, [K].
-    """
-    capacity = len(costs) // shards
-    parts: list[list[int]] = [[] for _ in range(shards)]
-    for network in np.argsort(-costs, kind="stable"):
-        open_parts = [part for part in parts if len(part) < capacity]
-        min(open_parts, key=lambda part: sum(costs[part])).append(int(network))
-    return np.concatenate([np.asarray(part, np.int32) for part in parts])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dass_jax import checkpoints
+from dass_jax.console import console
 from dass_jax.errors import UserError
 from dass_jax.recipe import Recipe
 from dass_jax.stopping import check_stop, stop_requested
@@ -43,32 +44,34 @@ class Snapshots:
         """Time spent so far, over all runs."""
         return self._past + time.monotonic() - self._begun
 
-    def restore(self, fresh: Any) -> tuple[Any, dict[str, Any]]:
-        """Where a stopped run was, or the beginning.
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Where a stopped run was, or None at the beginning.
 
         Args:
-          fresh: The arrays at the beginning.
+          template: The arrays, or ``jax.ShapeDtypeStruct`` of their shapes and types.
 
         Returns:
-          The arrays to go on from, and what was saved beside them; nothing at the beginning.
+          The arrays to go on from, on the host, and what was saved beside them.
 
         Raises:
           UserError: If what is saved was made with other settings.
         """
         if self._folder is None or not checkpoints.exists(self._folder):
-            return fresh, {}
+            return None
         checkpoints.require_recipe(self._folder, self._what, self._recipe)
-        arrays, metadata = checkpoints.restore(self._folder, fresh)
+        arrays, metadata = checkpoints.restore(self._folder, template)
         self._past = metadata["seconds"]
         return arrays, metadata
 
-    def restore_or_discard(self, fresh: Any) -> tuple[Any, dict[str, Any]]:
+    def restore_or_discard(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """As ``restore``, but what cannot be gone on from is removed."""
         try:
-            return self.restore(fresh)
-        except UserError:
+            return self.restore(template)
+        except UserError as error:
+            # what the message advises in the end is for those who may not lose it
+            console.print(f"{str(error).rpartition(': ')[0]}: removed")
             self.remove()
-            return fresh, {}
+            return None
 
     def offer(self, step: int, take: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
         """Saves if the time has come or the process is asked to stop, and then stops.
@@ -82,8 +85,13 @@ class Snapshots:
         """
         due = time.monotonic() - self._saved_at > self._every_seconds
         if due or stop_requested():
-            self.save(step, *take())
+            self.keep(step, take)
         check_stop()
+
+    def keep(self, step: int, take: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
+        """Saves, unless this step is saved already; the arguments are those of ``offer``."""
+        if self._folder is not None and checkpoints.latest_step(self._folder) != step:
+            self.save(step, *take())
 
     def save(self, step: int, arrays: Any, metadata: dict[str, Any]) -> None:
         """Saves in place of the last snapshot."""

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from dass_jax import checkpoints, resnet, training
 from dass_jax import epochs as epochs_lib
 from dass_jax.data.augmentation import Augmentation
-from dass_jax.epochs import EpochReport, Progress
+from dass_jax.epochs import EpochReport, Epochs, Progress
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.parallel import ALL_DEVICES, Devices, choose_layout
@@ -74,15 +74,22 @@ class TeacherResult(NamedTuple):
 
 
 class _Snapshot(NamedTuple):
-    """The arrays that a run needs to continue exactly."""
+    """The arrays that a run needs to continue exactly.
+
+    Attributes:
+      progress: Where the training stands.
+      best: The teacher at its best evaluation.
+    """
 
     progress: Progress
     best: resnet.Variables
 
-
-def _first(population: Any) -> Any:
-    """The only network of a population of one, on the host."""
-    return jax.tree.map(lambda leaf: np.array(leaf[0]), population)
+    def after(self, report: EpochReport, curve: list[tuple[int, float]]) -> "_Snapshot":
+        """With one more epoch, whose evaluation the curve does not hold yet."""
+        if report.accuracy is None or any(earlier >= report.accuracy[0] for _, earlier in curve):
+            return self._replace(progress=report.progress)
+        variables = training.variables_of(report.progress.states)
+        return _Snapshot(report.progress, jax.tree.map(lambda leaf: np.array(leaf[0]), variables))
 
 
 def train_teacher(
@@ -132,9 +139,31 @@ def train_teacher(
         variables = resnet.with_new_classes(initial, variables)
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
     fresh = _Snapshot(epochs_lib.begin(plan, population), variables)
-    (progress, best), saved = snapshots.restore(fresh)
+    state, saved = snapshots.restore(fresh) or (fresh, {})
     curve = [(epoch, accuracy) for epoch, accuracy in saved.get("curve", [])]
-    epochs = epochs_lib.Epochs(
+
+    def offer(progress: Progress) -> None:
+        latest = state._replace(progress=progress)
+        snapshots.offer(int(progress.step), lambda: (latest, {"curve": curve}))
+
+    full, epochs = stack([space.full()]), _epochs(name, seed, train, valid)
+    with deferred_stop():
+        for report in epochs_lib.run_epochs(plan, state.progress, full, epochs, offer):
+            _require_finite(name, report)
+            state = state.after(report, curve)
+            if report.accuracy is not None:
+                curve.append((report.epoch, float(report.accuracy[0])))
+            on_epoch(report)
+            offer(state.progress)
+        snapshots.keep(int(state.progress.step), lambda: (state, {"curve": curve}))
+    epoch, accuracy = max(curve, key=lambda entry: entry[1])
+    best = jax.tree.map(np.asarray, state.best)
+    return TeacherResult(best, accuracy, epoch, curve, snapshots.seconds)
+
+
+def _epochs(name: str, seed: int, train: Split, valid: Split) -> Epochs:
+    """What the epochs of a teacher read."""
+    return Epochs(
         train=train,
         valid=valid,
         order_key=task_key(seed, name, Stream.TEACHER_ORDER),
@@ -143,27 +172,12 @@ def train_teacher(
         teacher=lambda epoch: None,
     )
 
-    def offer(progress: Progress) -> None:
-        snapshots.offer(int(progress.step), lambda: (_Snapshot(progress, best), {"curve": curve}))
 
-    progress = jax.tree.map(jnp.asarray, progress)
-    with deferred_stop():
-        for report in epochs_lib.run_epochs(plan, progress, stack([space.full()]), epochs, offer):
-            if not np.isfinite(report.loss[0]):
-                raise UserError(
-                    f"the teacher of {name} diverged in epoch {report.epoch}: lower its "
-                    "learning_rate"
-                )
-            if report.accuracy is not None:
-                accuracy = float(report.accuracy[0])
-                if not curve or accuracy > max(earlier for _, earlier in curve):
-                    best = _first(training.variables_of(report.progress.states))
-                curve.append((report.epoch, accuracy))
-            on_epoch(report)
-            offer(report.progress)
-    epoch, accuracy = max(curve, key=lambda entry: entry[1])
-    best = jax.tree.map(np.asarray, best)
-    return TeacherResult(best, accuracy, epoch, curve, snapshots.seconds)
+def _require_finite(name: str, report: EpochReport) -> None:
+    if not np.isfinite(report.loss[0]):
+        raise UserError(
+            f"the teacher of {name} diverged in epoch {report.epoch}: lower its learning_rate"
+        )
 
 
 def save_teacher(folder: pathlib.Path, result: TeacherResult, metadata: dict[str, Any]) -> None:

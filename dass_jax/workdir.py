@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -58,6 +59,8 @@ def free_bytes(path: pathlib.Path) -> int:
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Writes a file under a temporary name and renames it, so that no reader sees half of it.
 
+    When it returns, the file outlives a power failure.
+
     Args:
       path: The file; its folder is made if it is missing.
       content: All that it shall hold.
@@ -69,12 +72,30 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                # a rename may reach the disk before what the file holds
+                os.fsync(file.fileno())
             os.replace(temporary, path)
+            _sync_folder(path.parent)
         finally:
             # what went wrong before is what counts
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """Brings the names of a folder's files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems know no such thing, and need none
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

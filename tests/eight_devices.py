@@ -5,64 +5,121 @@ fixed when JAX starts.
 """
 
 import dataclasses
+import gc
+import pathlib
 import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dass_jax import distillation, resnet
+from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import Assignment, DistillConfig
 from dass_jax.evaluation import Split
 from dass_jax.parallel import Devices
 from dass_jax.search_space import ResNetSpace
+from dass_jax.snapshots import Snapshots
 from dass_jax.training import OnlineTeacher, SGDConfig
 
 SPACE = ResNetSpace((8,), 2, strides=(2,))
 CLASSES = 3
-# five steps: rounding has no time to grow
-CONFIG = DistillConfig(sgd=SGDConfig(epochs=1, batch_size=16), teacher_logits="online", num_views=1)
+# three steps each: rounding has no time to grow
+CONFIG = DistillConfig(sgd=SGDConfig(epochs=2, batch_size=16), teacher_logits="online", num_views=1)
 RUNS = {
     # name: (networks, networks per step, devices)
-    "one/11": (11, 1, Devices(1)),
     "jit/11": (11, 1, Devices(8, spread_images=True)),
     "pmap/11": (11, 1, Devices(8, "pmap", spread_images=True)),
-    "one/3": (3, 1, Devices(1)),
     "jit/3": (3, 1, Devices(8, spread_images=True)),
     "pmap/3": (3, 1, Devices(8, "pmap", spread_images=True)),
+    "one/11": (11, 1, Devices(1)),
     "one/vmap/3": (3, 2, Devices(1)),
     "one/vmap/4": (4, 2, Devices(1)),
 }
+STOPPED = "jit/11"
+
+
+class Stopped(Exception):
+    """Stands for the process's death."""
+
+
+class Observer:
+    """What is seen of a run after each of its two epochs."""
+
+    def __init__(self, networks, *, stop=False):
+        self.networks, self.stop, self.seen = networks, stop, {}
+
+    def __call__(self, report):
+        if self.stop:
+            raise Stopped
+        if report.epoch == 1:
+            self.compiled, self.states = compilations().number, report.progress.states
+            self.seen["unshared"] = self.unshared()
+        else:
+            self.seen["compiled again"] = compilations().number - self.compiled
+            self.seen["donated"] = all(leaf.is_deleted() for leaf in jax.tree.leaves(self.states))
+
+    def unshared(self):
+        """How many arrays of all networks, two for each device or not, lie on one device."""
+        gc.collect()
+        kernels = [leaf for leaf in jax.live_arrays() if leaf.ndim == 5]
+        return sum(
+            len(leaf) in (self.networks, 16) and len(leaf.devices()) == 1 for leaf in kernels
+        )
 
 
 def assignment() -> Assignment:
-    """80 random images, as many to train as make five batches."""
+    """48 random images to train with, which make three batches."""
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (107, 8, 8, 3), dtype=np.uint8))
-    labels = jnp.asarray(rng.integers(0, CLASSES, 107), jnp.int32)
-    train, valid = Split(images[:80], labels[:80]), Split(images[80:], labels[80:])
+    images = jnp.asarray(rng.integers(0, 256, (75, 8, 8, 3), dtype=np.uint8))
+    labels = jnp.asarray(rng.integers(0, CLASSES, 75), jnp.int32)
+    train, valid = Split(images[:48], labels[:48]), Split(images[48:], labels[48:])
     teacher = resnet.init(SPACE, jax.random.key(0), CLASSES)
     return Assignment("task", 0, teacher, train, valid, valid, lambda view: OnlineTeacher(teacher))
 
 
+def distil(size, k, devices, observer, snapshots=None):
+    """One run; its result and what was seen, as arrays."""
+    students = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(5), 11))
+    students = jax.tree.map(lambda leaf: leaf[:size], students)
+    config = dataclasses.replace(CONFIG, networks_per_step=k)
+    result = distillation.distil_population(
+        SPACE, config, Augmentation(), assignment(), students, np.arange(size, dtype=np.int32),
+        snapshots=snapshots, on_epoch=observer, devices=devices,
+    )  # fmt: skip
+    named = {name: getattr(result, name) for name in ("loss", "initial", "final")}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(result.variables):
+        named[jax.tree_util.keystr(path)] = leaf
+    return named | observer.seen
+
+
+def stopped_and_resumed(size, k, devices):
+    """As ``distil``, by two runs; what the second one saw does not tell the epochs apart."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(*, stop):
+            snapshots = Snapshots(pathlib.Path(folder), "students", {}, every_seconds=0.0)
+            return distil(size, k, devices, Observer(size, stop=stop), snapshots)
+
+        try:
+            run(stop=True)
+        except Stopped:
+            return run(stop=False)
+        raise AssertionError("it was not stopped")
+
+
 def main(output: str) -> None:
     """Writes the result of every run."""
-    arrays = {}
-    for name, (size, k, devices) in RUNS.items():
-        students = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(5), 11))
-        students = jax.tree.map(lambda leaf, size=size: leaf[:size], students)
-        config = dataclasses.replace(CONFIG, networks_per_step=k)
-        result = distillation.distil_population(
-            SPACE, config, Augmentation(), assignment(), students, np.arange(size, dtype=np.int32),
-            devices=devices,
-        )  # fmt: skip
-        named = {"loss": result.loss, "initial": result.initial, "final": result.final}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(result.variables):
-            named[jax.tree_util.keystr(path)] = leaf
-        arrays |= {f"{name}:{key}": np.asarray(value) for key, value in named.items()}
-    arrays["devices"] = np.asarray(len(jax.devices()))
-    np.savez(output, **arrays)
+    runs = {name: distil(*run, Observer(run[0])) for name, run in RUNS.items()}
+    runs["resumed"] = stopped_and_resumed(*RUNS[STOPPED])
+    arrays = {
+        f"{name}:{key}": np.asarray(value)
+        for name, named in runs.items()
+        for key, value in named.items()
+    }
+    np.savez(output, devices=len(jax.devices()), **arrays)
 
 
 if __name__ == "__main__":

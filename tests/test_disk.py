@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from dass_jax import database as db
 from dass_jax.errors import UserError, is_disk_full, writing
 from dass_jax.locks import only_process
 from dass_jax.snapshots import Snapshots
-from dass_jax.workdir import read_json, write_json
+from dass_jax.workdir import read_json, write_atomically, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 FULL = "the disk is full: cannot write {}; make room and run the same command again to go on"
@@ -49,15 +50,14 @@ def part(database, student_id):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Lets half of a file be written, and then raises what it was given."""
-    write = pathlib.Path.write_bytes
+    """Lets half of a file reach the disk, and then raises what it was given."""
 
     def fail_with(error):
-        def write_half(path, data):
-            write(path, data[: len(data) // 2])
+        def write_half(descriptor):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             raise error
 
-        monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
+        monkeypatch.setattr(os, "fsync", write_half)
 
     return fail_with
 
@@ -88,6 +88,37 @@ def test_a_record_that_cannot_be_written(tmp_path, monkeypatch, capsys, disk, co
     monkeypatch.undo()
     db.write_part(part(tmp_path, 1), [record(1)])
     assert db.read_records(tmp_path, "birds") == [record(0), record(1)]
+
+
+def test_a_record_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def on_disk(descriptor):
+        status = os.fstat(descriptor)
+        done.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
+        fsync(descriptor)
+
+    def renamed(source, target):
+        done.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", on_disk)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_atomically(tmp_path / "new" / "file", b"all")
+    assert done == ["3 bytes", "file", "folder"]
+
+
+def test_a_file_system_that_does_not_know_how_to_write_a_folder_to_the_disk(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def refuse(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise system_error(errno.EINVAL)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_atomically(tmp_path / "file", b"all")
+    assert (tmp_path / "file").read_bytes() == b"all"
 
 
 def test_a_manifest_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, disk):

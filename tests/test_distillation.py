@@ -18,13 +18,13 @@ from dass_jax.distillation import (
     DistillConfig,
     KDLoss,
     distil_population,
-    inherit,
     kd_loss,
     view_of_epoch,
     views_needed,
 )
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
+from dass_jax.inheritance import Origin, Students, inherit
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import ResNetSpace
 from dass_jax.snapshots import Snapshots
@@ -48,6 +48,7 @@ def split(count, seed):
 TEACHER = resnet.init(SPACE, jax.random.key(0), CLASSES)
 TRAIN, VALID, TEST = split(20, 0), split(11, 1), split(13, 2)
 VIEW_KEY = task_key(0, "toy", Stream.VIEWS)
+ORIGIN = Origin(TEACHER, task_key(0, "toy", Stream.STUDENT_INIT))
 
 
 def assignment(source):
@@ -116,7 +117,7 @@ def test_result_describes_the_run(students, result):
 
 def test_initial_accuracy_is_that_of_the_inherited_student(students, result):
     architectures, ids = students
-    inherited = inherit(SPACE, online(), architectures, ids, "copy_paste_first")
+    inherited = inherit(SPACE, "copy_paste_first", Students(architectures, ids), ORIGIN)
     accuracy = evaluation.evaluate(SPACE, inherited, architectures, VALID)
     np.testing.assert_array_equal(result.initial, accuracy)
 
@@ -157,14 +158,79 @@ def test_resumed_equals_uninterrupted(tmp_path, students, monkeypatch, offers, r
     assert_same_result(run(Snapshots), result)
 
 
-def test_snapshot_of_other_students_is_removed(tmp_path, students, result):
+def test_students_that_fill_up_a_batch_are_neither_saved_nor_returned(tmp_path, students, result):
+    """Two students fill up three places; stopped, they go on in two."""
+    architectures, ids = students
+    pair = jax.tree.map(lambda leaf: leaf[1:], architectures)
+
+    def run(pad_to, on_epoch):
+        snapshots = Snapshots(tmp_path, "students", {"x": 1}, every_seconds=0.0)
+        return distil_population(
+            SPACE, CONFIG, AUGMENTATION, online(), pair, ids[1:], snapshots=snapshots,
+            on_epoch=on_epoch, pad_to=pad_to,
+        )  # fmt: skip
+
+    def stop_after_the_second(report):
+        places.append(len(report.loss))
+        if len(places) == 2:
+            raise Killed
+
+    places = []
+    with pytest.raises(Killed):
+        run(3, stop_after_the_second)
+    resumed = run(0, stop_after_the_second)
+    # of the first epoch nothing is done again
+    assert places == [3, 3, 2]
+    np.testing.assert_array_equal(resumed.loss, result.loss[1:])
+    np.testing.assert_array_equal(resumed.initial, result.initial[1:])
+    np.testing.assert_array_equal(resumed.curve, result.curve[:, 1:])
+
+
+def test_training_that_is_complete_survives_the_end_of_the_process(
+    tmp_path, students, monkeypatch, result
+):
+    evaluate = evaluation.evaluate
+
+    def run(on_epoch=lambda report: None):
+        # nothing is due
+        snapshots = Snapshots(tmp_path, "students", {"x": 1})
+        return distil_population(
+            SPACE, CONFIG, AUGMENTATION, online(), *students, snapshots=snapshots,
+            on_epoch=on_epoch,
+        )  # fmt: skip
+
+    def killed_in_the_test(space, variables, architectures, split, **options):
+        if split is TEST:
+            raise Killed
+        return evaluate(space, variables, architectures, split, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", killed_in_the_test)
+        with pytest.raises(Killed):
+            run()
+    trained_again = []
+    assert_same_result(run(trained_again.append), result)
+    assert trained_again == []
+
+
+def test_snapshot_of_other_students_is_removed(tmp_path, students, result, capsys):
     first = Snapshots(tmp_path, "students", {"x": 1}, every_seconds=0.0)
     run = functools.partial(distil_population, SPACE, CONFIG, AUGMENTATION, online(), *students)
     assert_same_result(run(snapshots=first), result)
     assert checkpoints.exists(tmp_path)
-    other = Snapshots(tmp_path, "students", {"x": 2})
+    other = Snapshots(tmp_path, "students", {"x": 2}, every_seconds=0.0)
+    assert capsys.readouterr().out == ""
     assert_same_result(run(snapshots=other), result)
-    assert not checkpoints.exists(tmp_path)
+    said = f"students in {tmp_path} was made with other settings (x was 1 and is now 2): removed"
+    assert " ".join(capsys.readouterr().out.split()) == said
+    assert checkpoints.read_metadata(tmp_path)["recipe"] == {"x": 2}
+
+
+def test_without_a_folder_nothing_is_gathered():
+    def fail():
+        raise AssertionError
+
+    Snapshots(None, "students", {}, every_seconds=0.0).offer(1, fail)
 
 
 def test_signal_saves_and_stops(tmp_path, students, monkeypatch, result):
@@ -200,9 +266,10 @@ def test_replicates_differ_and_repeat(students, result):
 def test_student_ids_key_random_init_alone(students):
     architectures, ids = students
     for kind, equal in (("copy_paste_first", True), ("random_init", False)):
-        first = inherit(SPACE, online(), architectures, ids, kind)
-        second = inherit(SPACE, online(), architectures, ids + 5, kind)
-        kernels = [v["params"]["stem_conv"]["kernel"] for v in (first, second)]
+        inherited = [
+            inherit(SPACE, kind, Students(architectures, each), ORIGIN) for each in (ids, ids + 5)
+        ]
+        kernels = [variables["params"]["stem_conv"]["kernel"] for variables in inherited]
         assert np.array_equal(*kernels) == equal
 
 

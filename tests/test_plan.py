@@ -1,24 +1,38 @@
 """The plan of a database counts what is left, and spends nothing."""
 
+import dataclasses
 import pathlib
 import runpy
 
+import jax
 import numpy as np
 import pytest
 
-from dass_jax import cost
+from dass_jax import checkpoints, cost, logit_cache
 from dass_jax import database as db
 from dass_jax.experiment import from_config
+from dass_jax.parallel import Devices
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import plan
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.students import sample_students
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
-RATE = 1e9
+# Multiply-adds of two blocks in stages of 8x8, 4x4, 2x2 and 1x1 pixels and 4, 4, 8 and 8 channels.
+STEM, DENSE = 64 * 9 * 3 * 4, 8 * 3
+BLOCKS = (
+    [64 * 9 * (4 * 4 + 4 * 4)] * 2,
+    [16 * 9 * (4 * 4 + 4 * 4)] * 2,
+    [4 * 9 * (4 * 8 + 8 * 8), 4 * 9 * (8 * 8 + 8 * 8)],
+    [9 * (8 * 8 + 8 * 8)] * 2,
+)
+TEACHER = 63_384
+# two epochs of a forward and two backward passes; evaluated after both, students before, too
+TEACHER_PASSES = 2 * 3 * 36 + 2 * 15
+STUDENT_PASSES = 2 * 3 * 36 + 3 * 15 + 15
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def experiment():
     return from_config(runpy.run_path(str(SMOKE))["get_config"]())
 
@@ -29,32 +43,113 @@ def record(student_id):
     )
 
 
+def write_records(workdir, *student_ids):
+    path = db.part_path(workdir.database, "digits", 0, student_ids)
+    db.write_part(path, [record(student_id) for student_id in student_ids])
+
+
+def of_students(experiment):
+    """What one image takes of each student of the digits, channels padded."""
+    depths = np.asarray(sample_students(experiment, experiment.task("digits")).depths)
+    assert len(np.unique(depths, axis=0)) > 2
+    return [
+        STEM + DENSE + sum(sum(blocks[:depth]) for blocks, depth in zip(BLOCKS, row, strict=True))
+        for row in depths
+    ]
+
+
+def test_the_flops_of_the_teacher():
+    assert STEM + DENSE + sum(map(sum, BLOCKS)) == TEACHER
+
+
 def test_a_task_is_counted_by_hand(experiment, tmp_path):
-    spec = experiment.task("digits")
-    planned = plan.plan_task(experiment, Workdir(tmp_path), spec, RATE)
-    assert planned.images == (36, 15, 15)
+    planned = plan.plan_task(experiment, Workdir(tmp_path), experiment.task("digits"))
+    assert planned.sizes == plan.TaskSizes(3, 36, 15, 15)
     assert planned.students == 4
-    space, sizes = experiment.space, {"image_size": 8, "num_classes": 3}
-    teacher = int(cost.num_flops(space, space.full(), **sizes))
-    # two epochs, each evaluated; two views
-    assert planned.teacher_seconds == pytest.approx(teacher * (3 * 2 * 36 + 2 * 15) / RATE)
-    students = cost.at_full_width(space, sample_students(experiment, spec))
-    work = cost.num_flops(space, students, **sizes).sum() * (3 * 2 * 36 + 3 * 15 + 15)
-    assert planned.student_seconds == pytest.approx((work + 2 * 36 * teacher) / RATE)
+    assert planned.teacher_work == TEACHER * TEACHER_PASSES
+    # two views
+    caching = 2 * 36 * TEACHER
+    assert planned.student_work == sum(of_students(experiment)) * STUDENT_PASSES + caching
     assert planned.disk == 2 * 36 * 3 * 2
 
 
-def test_what_is_measured_is_not_planned_again(experiment, tmp_path):
+def five_in_batches_of_three(experiment, devices, **kd):
+    database = dataclasses.replace(
+        experiment.database, students_per_task=5, students_per_batch=3, replicates=2
+    )
+    kd = dataclasses.replace(experiment.kd, **kd)
+    return dataclasses.replace(experiment, database=database, kd=kd, devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("devices", "spread_images", "networks_per_step"),
+    [(1, False, None), (2, False, None), (1, False, 2), (2, False, 3), (8, True, None)],
+)
+def test_five_students_in_batches_of_three(
+    experiment, tmp_path, monkeypatch, devices, spread_images, networks_per_step
+):
+    """Online logits and two replicates, so four batches; what fills them up is trained, too."""
+    monkeypatch.setattr(jax, "local_devices", lambda: [jax.devices()[0]] * devices)
+    settings = five_in_batches_of_three(
+        experiment, Devices(spread_images=spread_images), teacher_logits="online",
+        networks_per_step=networks_per_step,
+    )  # fmt: skip
+    planned = plan.plan_task(settings, Workdir(tmp_path), settings.task("digits"))
+    a, b, c, d, e = of_students(settings)
+    of_replicate = {
+        (1, None): (a + b + c) + (d + e + e),
+        # two places on each device
+        (2, None): ((a + b + c + c) + (d + e + e + e)) / 2,
+        # two groups of two, in which no block is skipped
+        (1, 2): 2 * 4 * TEACHER,
+        (2, 3): 2 * 2 * TEACHER,
+        # two of the sixteen images of a step on each device
+        (8, None): ((a + b + c) + (d + e + e)) / 8,
+    }[devices, networks_per_step]
+    # once for a batch, by every device or by all together
+    online = 2 * 2 * 36 * TEACHER / (8 if spread_images else 1)
+    assert planned.students == 10
+    assert planned.student_work == pytest.approx(2 * (of_replicate * STUDENT_PASSES + online))
+    assert planned.teacher_work == TEACHER * TEACHER_PASSES / (8 if spread_images else 1)
+    assert planned.disk == 0
+
+
+def test_what_is_there_is_not_planned_again(experiment, tmp_path):
     workdir, spec = Workdir(tmp_path), experiment.task("digits")
-    fresh = plan.plan_task(experiment, workdir, spec, RATE)
-    path = db.part_path(workdir.database, "digits", 0, [0, 1])
-    db.write_part(path, [record(0), record(1)])
-    half = plan.plan_task(experiment, workdir, spec, RATE)
+    work = np.asarray(of_students(experiment)) * STUDENT_PASSES
+    write_records(workdir, 0, 1)
+    half = plan.plan_task(experiment, workdir, spec)
     assert half.students == 2
-    assert half.student_seconds < fresh.student_seconds
-    db.write_part(db.part_path(workdir.database, "digits", 0, [2, 3]), [record(2), record(3)])
-    done = plan.plan_task(experiment, workdir, spec, RATE)
-    assert (done.students, done.teacher_seconds, done.student_seconds, done.disk) == (0, 0, 0, 0)
+    assert half.student_work == sum(work[2:]) + 2 * 36 * TEACHER
+    checkpoints.save(workdir.teacher("digits") / "checkpoint", 1, {"a": np.zeros(1)}, {})
+    stored = workdir.logits("digits") / "view0001"
+    logit_cache.write_view(stored, np.zeros((36, 3), np.float16), "mark")
+    cached = plan.plan_task(experiment, workdir, spec)
+    assert cached.teacher_work == 0
+    assert cached.student_work == sum(work[2:]) + 1 * 36 * TEACHER
+    assert cached.disk == 1 * 36 * 3 * 2
+
+
+@pytest.mark.parametrize("facts", [None, {}, {"num_classes": 3, "images": {"train": 36}}])
+def test_a_finished_database_needs_no_images_and_compiles_nothing(
+    experiment, tmp_path, monkeypatch, capsys, facts
+):
+    def fail(*arguments):
+        raise AssertionError(arguments)
+
+    for name in ("load_task", "measured_rate"):
+        monkeypatch.setattr(plan, name, fail)
+    workdir, spec = Workdir(tmp_path), experiment.task("digits")
+    if facts is None:
+        facts = {"num_classes": 3, "images": {"train": 36, "valid": 15, "test": 15}}
+    db.open_task(workdir.database, "digits", {}, facts)
+    write_records(workdir, 0, 1, 2, 3)
+    finished = dataclasses.replace(experiment, tasks=(spec,))
+    known = plan.TaskSizes(3, 36, 15, 15) if len(facts.get("images", {})) == 3 else None
+    assert plan.print_plan(finished, workdir) == [plan.TaskPlan(spec, known)]
+    output = capsys.readouterr().out
+    assert "nothing is left to do" in output
+    assert ("36/15/15" in output) == (known is not None)
 
 
 def test_a_dry_run_prints_and_writes_nothing(experiment, tmp_path, capsys):

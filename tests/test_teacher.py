@@ -33,13 +33,15 @@ class Killed(Exception):
     """Stands for the process's death."""
 
 
-def train(folder=None, config=CONFIG, die_after=None, train_split=TRAIN):
+def train(folder=None, config=CONFIG, die_after=None, train_split=TRAIN, every_seconds=0.0):
     def on_epoch(report):
         if report.epoch == die_after:
             raise Killed
 
     # saved at every opportunity
-    snapshots = Snapshots(folder, "the unfinished teacher", plain(config), every_seconds=0.0)
+    snapshots = Snapshots(
+        folder, "the unfinished teacher", plain(config), every_seconds=every_seconds
+    )
     return teacher.train_teacher(
         SPACE, config, Augmentation(), name="toy", seed=0, num_classes=3,
         train=train_split, valid=VALID, snapshots=snapshots, on_epoch=on_epoch,
@@ -73,6 +75,13 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted):
         with pytest.raises(Killed):
             train(tmp_path / "progress", die_after=epoch)
     assert_equal(train(tmp_path / "progress"), uninterrupted)
+
+
+def test_a_trained_teacher_is_saved_before_it_is_tested(tmp_path, uninterrupted):
+    # nothing is due
+    assert_equal(train(tmp_path / "progress", every_seconds=1e9), uninterrupted)
+    # who calls may be stopped now
+    assert_equal(train(tmp_path / "progress", die_after=4), uninterrupted)
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -102,6 +102,13 @@ def test_one_compilation_serves_architectures_and_epochs(population):
     assert compilations().number == before
 
 
+def test_a_compilation_is_counted():
+    before = compilations()
+    jax.jit(lambda x: x + 1)(jnp.zeros(3))
+    assert (compilations() - before).number >= 1
+    assert compilations().seconds > before.seconds
+
+
 def test_no_transfer_inside_an_epoch(population):
     architectures, variables = population
     data = split()

@@ -21,9 +21,9 @@ from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.database_tables import print_summary
 from dass_jax.workflow.measured_tasks import read_measured_tasks
-from dass_jax.workflow.plan import print_plan
+from dass_jax.workflow.plan import has_work, missing_students, print_plan
 from dass_jax.workflow.recipes import student_recipe
-from dass_jax.workflow.students import batches, sample_students
+from dass_jax.workflow.students import batches, population_size, sample_students
 
 
 def to_records(
@@ -35,7 +35,7 @@ def to_records(
     result: PopulationResult,
     seconds: float,
 ) -> list[db.StudentRecord]:
-    """Records of distilled students, the first ones of a population."""
+    """Records of distilled students."""
     space, num_classes = experiment.space, resnet.num_classes(assignment.variables)
     size = experiment.image_size
     flops = cost.num_flops(space, architectures, image_size=size, num_classes=num_classes)
@@ -71,14 +71,13 @@ def _distil_batch(
     assignment: Assignment,
     ids: np.ndarray,
     replicate: int,
-    population: int,
     snapshots: Snapshots,
 ) -> list[db.StudentRecord]:
-    """Distils one batch of students, filled up to ``population`` to spare a compilation."""
-    filled = np.concatenate([ids, np.repeat(ids[-1:], population - len(ids))])
-    students = sample_students(experiment, spec)
+    """Distils one batch of students; a smaller one is filled up to spare a compilation."""
+    settings = experiment.database_of(spec)
+    students = jax.tree.map(lambda leaf: leaf[ids], sample_students(experiment, spec))
     title = f"students {spec.name} {ids[0]}-{ids[-1]}"
-    if experiment.database_of(spec).replicates > 1:
+    if settings.replicates > 1:
         title += f" replicate {replicate}"
     before = compilations()
     with progress_bar(title, experiment.kd.sgd.epochs) as advance:
@@ -87,20 +86,18 @@ def _distil_batch(
             advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
 
         result = distil_population(
-            experiment.space, experiment.kd, experiment.augmentation, assignment,
-            jax.tree.map(lambda leaf: leaf[filled], students), filled, replicate, snapshots,
-            on_epoch, experiment.devices,
+            experiment.space, experiment.kd, experiment.augmentation, assignment, students, ids,
+            replicate, snapshots, on_epoch, experiment.devices, pad_to=population_size(settings),
         )  # fmt: skip
     # of all runs that it took
     seconds = snapshots.seconds
-    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * population
+    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * len(ids)
     compiled = compilations() - before
     console.print(
         f"  {images / seconds:.0f} student-images/s; {compiled.number} compilations in "
         f"{compiled.seconds:.0f} s included"
     )
-    chosen = jax.tree.map(lambda leaf: leaf[ids], students)
-    return to_records(experiment, assignment, chosen, ids, replicate, result, seconds)
+    return to_records(experiment, assignment, students, ids, replicate, result, seconds)
 
 
 def _facts(images: prepare.TaskImages, spec: TaskSpec, teacher: TeacherResult) -> dict[str, Any]:
@@ -123,12 +120,8 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
         return
     recipe = student_recipe(experiment, spec, experiment.kd)
     db.open_task(workdir.database, spec.name, recipe)
-    records = db.read_records(workdir.database, spec.name)
     settings = experiment.database_of(spec)
-    missing = [
-        db.missing_students(records, replicate, settings.students_per_task)
-        for replicate in range(settings.replicates)
-    ]
+    missing = missing_students(experiment, workdir, spec)
     if not any(missing):
         console.print(f"students {spec.name}: done before")
         return
@@ -139,16 +132,12 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
         experiment, workdir, spec, images, teacher, experiment.kd, settings.replicates
     )
     for replicate, student_ids in enumerate(missing):
-        groups = batches(student_ids, settings.students_per_batch)
-        for ids in groups:
+        for ids in batches(student_ids, population_size(settings)):
             snapshots = Snapshots(
                 workdir.database / "unfinished", "the unfinished students",
                 recipe | {"student_ids": ids.tolist(), "replicate": replicate},
             )  # fmt: skip
-            population = max(map(len, groups))
-            records = _distil_batch(
-                experiment, spec, assignment, ids, replicate, population, snapshots
-            )
+            records = _distil_batch(experiment, spec, assignment, ids, replicate, snapshots)
             path = db.part_path(workdir.database, spec.name, replicate, ids.tolist())
             db.write_part(path, records)
             # a process killed between these lines removes them when the next batch begins
@@ -172,7 +161,8 @@ def build_database(experiment: Experiment, workdir: Workdir, *, dry_run: bool = 
     """
     for spec in experiment.tasks:
         # a mistake in the last task shows before hours of training, and is not recorded
-        if not (workdir.database / "records" / spec.name).exists():
+        begun = (workdir.database / "records" / spec.name).exists()
+        if not begun and has_work(experiment, workdir, spec):
             prepare.check_task(experiment, spec)
     print_plan(experiment, workdir)
     if dry_run:

@@ -7,21 +7,40 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dass_jax import cost, logit_cache, memory, parallel, resnet
 from dass_jax import database as db
 from dass_jax.console import console, count, duration, print_table
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import views_needed
-from dass_jax.experiment import DatabaseConfig, Experiment
+from dass_jax.experiment import Experiment
+from dass_jax.memory import Arrangement, Memory
 from dass_jax.training import SGDConfig
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.students import sample_students
+from dass_jax.workflow.students import batches, population_size, sample_students
 
 # A forward and a backward pass, in forward passes.
 _PASSES = 3
 _BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSizes:
+    """What the plan must know of a task's images.
+
+    Attributes:
+      num_classes: Classes.
+      train: Training images.
+      valid: Validation images.
+      test: Test images.
+    """
+
+    num_classes: int
+    train: int
+    valid: int
+    test: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,23 +49,21 @@ class TaskPlan:
 
     Attributes:
       spec: The task.
-      num_classes: Its classes.
-      images: Training, validation and test images.
+      sizes: Its images; None if nothing is left and the database does not tell them.
       students: Students to distil, counted once for each replicate.
-      teacher_seconds: Predicted time to train the teacher; 0 if it is trained.
-      student_seconds: Predicted time to cache logits and distil.
-      disk: Bytes that the logits of all views take.
-      memory: What training takes of each device.
+      teacher_work: Multiply-adds that training the teacher takes of each device.
+      student_work: Multiply-adds that caching logits and distilling takes of the busiest device.
+      disk: Bytes of the logits that are to be stored.
+      memory: What distilling takes of each device; None if there is no student to distil.
     """
 
     spec: TaskSpec
-    num_classes: int
-    images: tuple[int, int, int]
-    students: int
-    teacher_seconds: float
-    student_seconds: float
-    disk: int
-    memory: memory.Memory
+    sizes: TaskSizes | None
+    students: int = 0
+    teacher_work: float = 0.0
+    student_work: float = 0.0
+    disk: int = 0
+    memory: Memory | None = None
 
 
 def measured_rate(experiment: Experiment) -> float:
@@ -68,53 +85,75 @@ def measured_rate(experiment: Experiment) -> float:
     return _BATCH * _teacher_flops(experiment, 10) / statistics.median(seconds)
 
 
-def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec, rate: float) -> TaskPlan:
-    """Predicts what a task takes; reads its images, which are needed anyway.
+def missing_students(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[list[int]]:
+    """The students of a task that are not measured, for each replicate."""
+    if spec.role == "pretrain":
+        return []
+    settings = experiment.database_of(spec)
+    records = db.read_records(workdir.database, spec.name)
+    return [
+        db.missing_students(records, replicate, settings.students_per_task)
+        for replicate in range(settings.replicates)
+    ]
+
+
+def has_work(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> bool:
+    """Whether anything is left to do for a task."""
+    if spec.role == "pretrain":
+        return not prepare.has_teacher(workdir, spec)
+    return any(missing_students(experiment, workdir, spec))
+
+
+def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskPlan:
+    """Predicts what a task takes; its images are read only if anything is left to do.
 
     Args:
       experiment: The settings.
       workdir: What is there already is not counted.
       spec: The task.
-      rate: Multiply-adds per second that training reaches on one device.
 
     Raises:
       UserError: If the images cannot be read.
     """
-    kd, settings = experiment.kd, experiment.database_of(spec)
+    if not has_work(experiment, workdir, spec):
+        return TaskPlan(spec, _sizes_of_finished(workdir, spec))
     data = load_task(spec, experiment.image_size)
-    images = (len(data.train), len(data.valid), len(data.test))
-    records = db.read_records(workdir.database, spec.name)
-    pretrain = spec.role == "pretrain"
-    missing = [
-        student
-        for replicate in range(0 if pretrain else settings.replicates)
-        for student in db.missing_students(records, replicate, settings.students_per_task)
-    ]
-    views = (
-        views_needed(kd, settings.replicates) if missing and kd.teacher_logits == "cached" else 0
-    )
-    trained = prepare.has_teacher(workdir, spec) or not (missing or pretrain)
-    work = _student_work(experiment, spec, data.num_classes, images, missing)
-    teacher = _teacher_flops(experiment, data.num_classes)
-    devices = len(_layout(experiment, settings).devices)
-    passes = views if kd.teacher_logits == "cached" else kd.sgd.epochs * len(missing)
+    sizes = TaskSizes(data.num_classes, len(data.train), len(data.valid), len(data.test))
+    missing = missing_students(experiment, workdir, spec)
+    kd, settings = experiment.kd, experiment.database_of(spec)
+    trained = prepare.has_teacher(workdir, spec)
+    views = 0
+    if any(missing) and kd.teacher_logits == "cached":
+        views = views_needed(kd, settings.replicates)
+        if trained:
+            views = logit_cache.missing_views(workdir.logits(spec.name), views)
+    arrangement = _arrange(experiment, population_size(settings), sizes)
+    # one device fills the cache
+    caching = views * sizes.train * _teacher_flops(experiment, sizes.num_classes)
     return TaskPlan(
         spec=spec,
-        num_classes=data.num_classes,
-        images=images,
-        students=len(missing),
-        teacher_seconds=0.0 if trained else teacher * _passes(
-            experiment.teacher_of(spec).sgd, *images[:2]
-        ) / rate,
-        student_seconds=(work / devices + teacher * passes * images[0]) / rate,
-        disk=logit_cache.cache_bytes(views, images[0], data.num_classes, kd.cache_dtype),
-        memory=_memory(experiment, settings, data.num_classes, sum(images)),
-    )  # fmt: skip
+        sizes=sizes,
+        students=sum(map(len, missing)),
+        teacher_work=0.0 if trained else _teacher_work(experiment, spec, sizes),
+        student_work=caching + _student_work(experiment, spec, sizes, missing, arrangement),
+        disk=logit_cache.cache_bytes(views, sizes.train, sizes.num_classes, kd.cache_dtype),
+        memory=arrangement.memory if any(missing) else None,
+    )
 
 
-def _passes(sgd: SGDConfig, train: int, valid: int) -> int:
+def _sizes_of_finished(workdir: Workdir, spec: TaskSpec) -> TaskSizes | None:
+    facts = db.read_facts(workdir.database, spec.name)
+    try:
+        images = (facts["images"][split] for split in ("train", "valid", "test"))
+        return TaskSizes(facts["num_classes"], *images)
+    except (KeyError, TypeError):
+        return None
+
+
+def _passes(sgd: SGDConfig, sizes: TaskSizes) -> int:
     """Forward passes of one image that a training comes to, evaluations included."""
-    return _PASSES * sgd.epochs * train + math.ceil(sgd.epochs / sgd.eval_every) * valid
+    evaluations = math.ceil(sgd.epochs / sgd.eval_every)
+    return _PASSES * sgd.epochs * sizes.train + evaluations * sizes.valid
 
 
 def _teacher_flops(experiment: Experiment, num_classes: int) -> int:
@@ -122,43 +161,72 @@ def _teacher_flops(experiment: Experiment, num_classes: int) -> int:
     return int(cost.num_flops(experiment.space, full, image_size=size, num_classes=num_classes))
 
 
+def _teacher_work(experiment: Experiment, spec: TaskSpec, sizes: TaskSizes) -> float:
+    """Multiply-adds that training the teacher takes of each device."""
+    sgd = experiment.teacher_of(spec).sgd
+    layout = parallel.choose_layout(experiment.devices, 1, sgd.batch_size)
+    flops = _teacher_flops(experiment, sizes.num_classes)
+    return flops * _passes(sgd, sizes) / len(layout.devices)
+
+
 def _student_work(
     experiment: Experiment,
     spec: TaskSpec,
-    num_classes: int,
-    images: tuple[int, int, int],
-    missing: list[int],
-) -> int:
-    """Multiply-adds of distilling the missing students, padding included."""
-    students = cost.at_full_width(experiment.space, sample_students(experiment, spec))
-    each = cost.num_flops(
-        experiment.space, students, image_size=experiment.image_size, num_classes=num_classes
-    )
-    train, valid, test = images
+    sizes: TaskSizes,
+    missing: list[list[int]],
+    arrangement: Arrangement,
+) -> float:
+    """Multiply-adds that distilling takes of each device, padding included."""
+    kd, population = experiment.kd, population_size(experiment.database_of(spec))
+    layout, k, _ = arrangement
+    places = parallel.padded_size(population, layout, k)
+    teacher = _teacher_flops(experiment, sizes.num_classes)
+    flops = _full_width_flops(experiment, spec, sizes.num_classes)
     # validated once more before training, tested once after it
-    return int(each[missing].sum()) * (_passes(experiment.kd.sgd, train, valid) + valid + test)
+    passes = _passes(kd.sgd, sizes) + sizes.valid + sizes.test
+    online = kd.sgd.epochs * sizes.train if kd.teacher_logits == "online" else 0
+    work = 0.0
+    for ids in [ids for students in missing for ids in batches(students, population)]:
+        # the last student fills up the places
+        batch = flops[ids].sum() + (places - len(ids)) * flops[ids[-1]]
+        if k > 1:
+            # networks that are vmapped skip no block
+            batch = places * teacher
+        # a pass of the teacher serves all students of a device
+        work += batch * passes / len(layout.devices) + teacher * online / layout.image_shards
+    return work
 
 
-def _population(settings: DatabaseConfig) -> int:
-    return min(settings.students_per_batch, settings.students_per_task)
+def _full_width_flops(experiment: Experiment, spec: TaskSpec, num_classes: int) -> np.ndarray:
+    """Multiply-adds that one image takes of each student, padded to the teacher's widths."""
+    students = cost.at_full_width(experiment.space, sample_students(experiment, spec))
+    size = experiment.image_size
+    flops = cost.num_flops(experiment.space, students, image_size=size, num_classes=num_classes)
+    return np.asarray(flops, np.float64)
 
 
-def _layout(experiment: Experiment, settings: DatabaseConfig) -> parallel.Layout:
-    batch_size = experiment.kd.sgd.batch_size
-    return parallel.choose_layout(experiment.devices, _population(settings), batch_size)
-
-
-def _memory(
-    experiment: Experiment, settings: DatabaseConfig, num_classes: int, num_images: int
-) -> memory.Memory:
-    kd, layout, population = experiment.kd, _layout(experiment, settings), _population(settings)
-    on_cpu = layout.devices[0].platform == "cpu"
-    k = kd.networks_per_step or (1 if on_cpu else -(-population // layout.network_shards))
-    return memory.predict_memory(
-        experiment.space, layout, population=population, networks_per_step=k,
+def _arrange(experiment: Experiment, population: int, sizes: TaskSizes) -> Arrangement:
+    kd = experiment.kd
+    return memory.arrange(
+        experiment.space, experiment.devices, population, networks_per_step=kd.networks_per_step,
         batch_size=kd.sgd.batch_size, image_size=experiment.image_size,
-        num_classes=num_classes, num_images=num_images,
+        num_classes=sizes.num_classes, num_images=sizes.train + sizes.valid + sizes.test,
     )  # fmt: skip
+
+
+def _row(plan: TaskPlan, rate: float) -> list[object]:
+    sizes = plan.sizes
+    return [
+        plan.spec.name,
+        plan.spec.role,
+        sizes.num_classes if sizes else "-",
+        f"{sizes.train}/{sizes.valid}/{sizes.test}" if sizes else "-",
+        plan.students,
+        duration(plan.teacher_work / rate),
+        duration(plan.student_work / rate),
+        f"{count(plan.disk)}B",
+        f"{count(plan.memory.total)}B" if plan.memory else "-",
+    ]
 
 
 def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
@@ -172,24 +240,12 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
       The plans of all tasks.
 
     Raises:
-      UserError: If the images of a task cannot be read.
+      UserError: If the images of a task that is not finished cannot be read.
     """
-    rate = measured_rate(experiment)
-    plans = [plan_task(experiment, workdir, spec, rate) for spec in experiment.tasks]
-    rows = [
-        [
-            plan.spec.name,
-            plan.spec.role,
-            plan.num_classes,
-            "/".join(map(str, plan.images)),
-            plan.students,
-            duration(plan.teacher_seconds),
-            duration(plan.student_seconds),
-            f"{count(plan.disk)}B",
-            f"{count(plan.memory.total)}B",
-        ]
-        for plan in plans
-    ]
+    plans = [plan_task(experiment, workdir, spec) for spec in experiment.tasks]
+    work = sum(plan.teacher_work + plan.student_work for plan in plans)
+    # nothing is compiled to say that nothing is left
+    rate = measured_rate(experiment) if work else 1.0
     header = [
         "task",
         "role",
@@ -198,12 +254,15 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
         "students",
         "teacher",
         "students' time",
+        "logits",
+        "memory",
     ]
-    print_table("Plan: what is left to do", [*header, "logits", "memory"], rows)
-    seconds = sum(plan.teacher_seconds + plan.student_seconds for plan in plans)
-    disk = sum(plan.disk for plan in plans)
+    print_table("Plan: what is left to do", header, [_row(plan, rate) for plan in plans])
     console.print(
-        f"about {duration(seconds)} and some seconds of compilation, {count(disk)}B of disk in "
-        f"{workdir.root}; {len(experiment.devices.local())} devices"
+        f"about {duration(work / rate)} and some seconds of compilation, "
+        f"{count(sum(plan.disk for plan in plans))}B of disk in {workdir.root}; "
+        f"{len(experiment.devices.local())} devices"
+        if work
+        else "nothing is left to do"
     )
     return plans

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.experiment import Experiment
+from dass_jax.experiment import DatabaseConfig, Experiment
 from dass_jax.randomness import Stream, fold_in, task_key
 from dass_jax.search_space import Architecture
 
@@ -17,6 +17,15 @@ def sample_students(experiment: Experiment, spec: TaskSpec) -> Architecture:
     key = task_key(experiment.seed, spec.name, Stream.ARCHITECTURES)
     ids = jnp.arange(experiment.database_of(spec).students_per_task)
     return jax.vmap(lambda i: experiment.space.sample(fold_in(key, i)))(ids)
+
+
+def population_size(settings: DatabaseConfig) -> int:
+    """K: how many students every batch is filled up to, the largest batch of a whole task.
+
+    Those that are measured already count, too, so that nothing depends on where a run was stopped.
+    """
+    everyone = list(range(settings.students_per_task))
+    return len(batches(everyone, settings.students_per_batch)[0])
 
 
 def batches(student_ids: list[int], at_most: int) -> list[np.ndarray]:

@@ -1,0 +1,112 @@
+"""How students are cut into batches does not depend on where a build was stopped."""
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import runpy
+
+import numpy as np
+import pytest
+
+from dass_jax import database as db
+from dass_jax.distillation import PopulationResult
+from dass_jax.experiment import from_config
+from dass_jax.snapshots import Snapshots
+from dass_jax.teacher import TeacherResult
+from dass_jax.workdir import Workdir
+from dass_jax.workflow import build_database, plan, prepare
+from dass_jax.workflow.students import batches, population_size
+
+SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
+
+# all that records need of a teacher
+VARIABLES = {"params": {"dense": {"bias": np.zeros(3)}}}
+
+
+class Killed(Exception):
+    """Stands for the process's death."""
+
+
+class Engine:
+    """Stands for ``distil_population``: remembers its calls, and dies when it is told to."""
+
+    def __init__(self):
+        self.calls, self.left = [], None
+
+    def __call__(self, *arguments, pad_to):
+        ids = arguments[5]
+        if self.left == 0:
+            raise Killed
+        self.left = None if self.left is None else self.left - 1
+        self.calls.append((ids.tolist(), pad_to))
+        accuracies = np.full(len(ids), 0.5, np.float32)
+        return PopulationResult(
+            accuracies, np.asarray([1]), accuracies[None], accuracies, accuracies, {}
+        )
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    engine = Engine()
+    teacher = TeacherResult({}, 0.5, 1, [(1, 0.5)], 1.0)
+    monkeypatch.setattr(build_database, "distil_population", engine)
+    monkeypatch.setattr(plan, "measured_rate", lambda experiment: 1e9)
+    monkeypatch.setattr(Snapshots, "seconds", 1.0)
+    monkeypatch.setattr(prepare, "ensure_teacher", lambda *arguments: teacher)
+    monkeypatch.setattr(
+        prepare, "make_assignment",
+        lambda experiment, workdir, spec, images, teacher, config, replicates: prepare.Assignment(
+            spec.name, 0, VARIABLES, images.train, images.valid, images.test, lambda view: None
+        ),
+    )  # fmt: skip
+    return engine
+
+
+def experiment(students, per_batch):
+    config = runpy.run_path(str(SMOKE))["get_config"]()
+    config.database.students_per_task, config.database.students_per_batch = students, per_batch
+    digits = from_config(config).task("digits")
+    return dataclasses.replace(from_config(config), tasks=(digits,))
+
+
+FIVE = [([0, 1], 2), ([2, 3], 2), ([4], 2)]
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_unfinished_students_are_padded_alike_after_a_restart(
+    tmp_path, engine, monkeypatch, capsys, finished
+):
+    workdir, settings = Workdir(tmp_path), experiment(5, 2)
+    engine.left = finished
+    with pytest.raises(Killed):
+        build_database.build_database(settings, workdir)
+    engine.left = None
+    build_database.build_database(settings, workdir)
+    assert engine.calls == FIVE
+    # of two epochs with 36 images, in a second
+    assert re.findall(r"(\d+) student-images/s", capsys.readouterr().out) == ["144", "144", "72"]
+    with monkeypatch.context() as patch:
+        for module in (prepare, plan):
+            patch.setattr(module, "load_task", None)
+        build_database.build_database(settings, workdir)
+    assert engine.calls == FIVE
+    # more students are spread over batches of the new size
+    build_database.build_database(experiment(9, 4), workdir)
+    assert engine.calls == [*FIVE, ([5, 6], 3), ([7, 8], 3)]
+    records = db.read_records(workdir.database, "digits")
+    assert [record.student_id for record in records] == list(range(9))
+
+
+def test_what_is_left_is_cut_as_all_were():
+    settings = experiment(4, 2).database
+    for students, per_batch in itertools.product(range(1, 24), (1, 2, 3, 5, 10)):
+        settings = dataclasses.replace(
+            settings, students_per_task=students, students_per_batch=per_batch
+        )
+        size = population_size(settings)
+        cut = [ids.tolist() for ids in batches(list(range(students)), per_batch)]
+        assert size == max(map(len, cut)) <= per_batch
+        for done in range(len(cut)):
+            left = list(range(cut[done][0], students))
+            assert [ids.tolist() for ids in batches(left, size)] == cut[done:]
