@@ -147,7 +147,8 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
         (
             "build_database",
             ["--config.predictor.inputs=SX"],
-            "config.predictor: predictor inputs 'SX': give one or more of the letters S, T and A",
+            "config.predictor: predictor inputs 'SX': give one or more of the letters S, T, A, "
+            "I, D, K, each once",
         ),
         (
             "train_teacher",
