@@ -32,7 +32,7 @@ def get_config():
     config.meta.ensemble = 4
     config.meta.learning_rate = 2e-3
     config.meta.episodes = 300
-    config.search.max_flops_share = 0.5
+    config.search.max_flops = "50%"
     roles = {
         "strokes": "meta_train",
         "gratings": "meta_train",

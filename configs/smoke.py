@@ -28,10 +28,12 @@ def get_config():
     config.predictor.embedding_channels = 4
     config.meta.episodes = 6
     config.meta.eval_every = 2
-    config.search.pool_size = 16
-    config.search.max_flops_share = 0.6
+    config.search.candidates = 16
+    config.search.max_flops = "60%"
+    config.search.verify = 2
+    config.search.rivals = ("parameters",)
     config.search.replicates = 2
-    config.search.random_students = 2
+    config.search.random_students = 1
     roles = {"strokes": "meta_train", "shapes": "meta_train", "gratings": "meta_valid"}
     for family, role in roles.items():
         config.tasks[family] = {

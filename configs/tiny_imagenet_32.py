@@ -27,8 +27,8 @@ def get_config():
     config.database.students_per_task = 12
     config.database.students_per_batch = 12
     config.meta.episodes = 400
-    config.search.pool_size = 500
-    config.search.max_flops_share = 0.5
+    config.search.candidates = 500
+    config.search.max_flops = "50%"
     config.search.random_students = 6
 
     splits = class_splits(200, num_train_splits=4, num_valid_splits=1, classes_per_split=10, seed=0)

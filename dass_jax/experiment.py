@@ -7,7 +7,6 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from dass_jax import settings
-from dass_jax.cost import Budget
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
@@ -17,6 +16,7 @@ from dass_jax.meta_learning import MetaConfig
 from dass_jax.parallel import Devices
 from dass_jax.predictor.model import PredictorConfig
 from dass_jax.resnet import check_image_size
+from dass_jax.search.settings import SearchConfig
 from dass_jax.search_space import ResNetSpace
 from dass_jax.teacher import TeacherConfig
 
@@ -40,55 +40,6 @@ class DatabaseConfig:
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
                 raise UserError(f"{field.name} must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """How students are searched for, and what the winner is compared with.
-
-    Attributes:
-      pool_size: Candidates sampled under the budget and scored.
-      top_k: Candidates kept.
-      max_flops: Budget in multiply-adds per image; unlimited if None.
-      max_params: Budget in parameters; unlimited if None.
-      max_flops_share: Budget as a share of the teacher's flops, in (0, 1].
-      max_params_share: Budget as a share of the teacher's parameters, in (0, 1].
-      replicates: How many seeds the winner is distilled with.
-      random_students: Random students under the same budget, distilled for comparison.
-    """
-
-    pool_size: int = 1000
-    top_k: int = 5
-    max_flops: int | None = None
-    max_params: int | None = None
-    max_flops_share: float | None = None
-    max_params_share: float | None = None
-    replicates: int = 3
-    random_students: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("pool_size", "top_k", "replicates"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1")
-        if self.top_k > self.pool_size:
-            raise UserError(f"top_k {self.top_k} is more than pool_size {self.pool_size}")
-        if self.random_students < 0:
-            raise UserError(f"random_students is {self.random_students}: give 0 or more")
-        for name in ("flops", "params"):
-            share = getattr(self, f"max_{name}_share")
-            if share is not None and not 0 < share <= 1:
-                raise UserError(f"max_{name}_share is {share}: give a share in (0, 1]")
-            if share is not None and getattr(self, f"max_{name}") is not None:
-                raise UserError(f"give either max_{name} or max_{name}_share, not both")
-
-    def budget(self, teacher_flops: int, teacher_params: int) -> Budget:
-        """The limits in absolute numbers, for a teacher of this cost."""
-        flops, params = self.max_flops, self.max_params
-        if self.max_flops_share is not None:
-            flops = int(self.max_flops_share * teacher_flops)
-        if self.max_params_share is not None:
-            params = int(self.max_params_share * teacher_params)
-        return Budget(flops, params)
 
 
 @dataclasses.dataclass(frozen=True)

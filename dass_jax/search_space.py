@@ -154,6 +154,20 @@ class ResNetSpace:
         """Draws each depth uniformly, then each active block's width uniformly."""
         return self._from_choices(*self._random_genes(key))
 
+    def sample_small(self, key: Key[Array, ""]) -> Architecture:
+        """Draws depths and widths below limits that are drawn first: small students are frequent.
+
+        Where a budget leaves a sliver of the space, ``sample`` hardly ever hits it.
+        """
+        limit_key, key = jax.random.split(key)
+        depths, choices = self._random_genes(key)
+        depth_limit, width_limit = jax.random.uniform(limit_key, (2,))
+        count = len(self.width_multipliers)
+        ranks = choices % (1 + (width_limit * count).astype(jnp.int32))
+        narrowest_first = jnp.asarray(np.argsort(self.width_multipliers, kind="stable"))
+        limit = 1 + (depth_limit * self.stage_depth).astype(jnp.int32)
+        return self._from_choices(1 + (depths - 1) % limit, narrowest_first[ranks])
+
     def mutate(
         self, key: Key[Array, ""], architecture: Architecture, probability: float = 0.1
     ) -> Architecture:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import html.parser
 import importlib.util
 import json
 import pathlib
@@ -29,7 +30,8 @@ from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
-from dass_jax.workflow.search import predict_students, run_search
+from dass_jax.workflow.scorer import predict_students
+from dass_jax.workflow.search import run_search
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 TASKS = ("digits", "gratings", "shapes", "strokes")
@@ -194,8 +196,8 @@ def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
     with pytest.raises(UserError, match=r"other settings \(predictor\.inputs was 'STA'"):
         run_meta_training(other, finished)
     wider = dataclasses.replace(experiment, search=dataclasses.replace(
-        experiment.search, max_flops_share=0.9))  # fmt: skip
-    with pytest.raises(UserError, match=r"other settings \(search\.max_flops_share was 0\.6 and"):
+        experiment.search, max_flops="90%"))  # fmt: skip
+    with pytest.raises(UserError, match=r"other settings \(search\.max_flops was '60%' and"):
         run_search(wider, finished, experiment.task(UNSEEN))
     assert contents(finished) == before
 
@@ -224,52 +226,102 @@ def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, image
     # the seeds are different networks
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
     size = sum(leaf.size for leaf in jax.tree.leaves(dense["params"]))
-    assert size == summary["num_params"] == result["top"][0]["num_params"]
+    assert size == summary["num_params"] == result["top"][0]["params"]
 
 
 def test_the_result_of_a_search_is_complete(experiment, finished, result):
     expected = {
-        "task", "seed", "versions", "device", "budget", "pool_size", "teacher", "top", "winner",
-        "random_students", "measured", "score_seconds", "recipe",
+        "task", "seed", "versions", "device", "algorithm", "budget", "teacher", "candidates", "top",
+        "winner", "rivals", "measured", "seconds", "recipe",
     }  # fmt: skip
-    assert expected <= result.keys()
-    assert (result["task"], result["seed"], result["pool_size"]) == (UNSEEN, 0, 16)
+    assert expected == result.keys()
+    assert (result["task"], result["seed"], result["candidates"]["count"]) == (UNSEEN, 0, 16)
     teacher = read_json(finished.teacher(UNSEEN) / "summary.json")
-    for name in ("flops", "num_params", "test_accuracy"):
+    assert result["teacher"]["params"] == teacher["num_params"]
+    for name in ("flops", "test_accuracy", "valid_accuracy"):
         assert result["teacher"][name] == teacher[name]
-    assert result["budget"] == {"flops": int(0.6 * teacher["flops"]), "params": None}
-    assert len(result["winner"]) == len(result["random_students"]) == 2
-    for student in (*result["winner"], *result["random_students"]):
+    limits = {name: limit for name, limit in result["budget"].items() if limit is not None}
+    assert limits == {"flops": int(0.6 * teacher["flops"])}
+    assert [rival["chosen_by"] for rival in result["rivals"]] == ["random", "parameters"]
+    assert len(result["winner"]) == 2
+    for student in (*result["winner"], *result["rivals"]):
         assert student["curve"][-1] == [2, student["final_accuracy"]]
         assert student["best_accuracy"] == max(accuracy for _, accuracy in student["curve"])
         assert 0 <= student["test_accuracy"] <= 1
+        assert student["seconds"] > 0
     for student in result["winner"]:
         assert student["architecture"] == result["top"][0]["architecture"]
         assert student["student_id"] == result["top"][0]["student_id"]
-    for student in result["random_students"]:
-        assert student["seconds"] > 0
+    phases = {"teacher", "latency model", "search", "verification", "distillation", "comparison"}
+    assert result["seconds"].keys() == phases
 
 
 def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
-    top = result["top"]
+    top, pool = result["top"], result["candidates"]
     assert len(top) == 5
     assert len({json.dumps(candidate["architecture"]) for candidate in top}) == 5
-    predictions = [candidate["prediction"] for candidate in top]
-    assert predictions == sorted(predictions, reverse=True)
-    for student in (*top, *result["random_students"]):
+    # two of them were measured before, and come first
+    unmeasured = [candidate["prediction"] for candidate in top[2:]]
+    assert unmeasured == sorted(unmeasured, reverse=True)
+    assert pool["prediction"][:5] == [candidate["prediction"] for candidate in top]
+    assert max(pool["flops"]) <= result["budget"]["flops"]
+    for student in (*top, *result["rivals"]):
         architecture = experiment.space.from_json(student["architecture"])
         flops = cost.num_flops(experiment.space, architecture, image_size=8, num_classes=3)
         assert student["flops"] == flops <= result["budget"]["flops"]
+    # who chooses by parameters chooses the largest candidate
+    assert result["rivals"][-1]["params"] == max(pool["params"])
+
+
+def test_the_chosen_student_is_the_best_verified_one(result):
+    verified = [entry for entry in result["top"] if "verified_accuracy" in entry]
+    assert verified == result["top"][:2]
+    first, second = verified
+    assert first["verified_accuracy"] >= second["verified_accuracy"]
+    # they were the two best predictions before anything was measured
+    assert all(entry["prediction_before"] <= 1 for entry in verified)
+    # measured accuracies of the task change what is predicted
+    assert any(entry["prediction_before"] != entry["prediction"] for entry in verified)
 
 
 def test_plots_are_images(finished):
     paths = sorted(finished.search(UNSEEN).glob("*.png"))
-    assert [path.name for path in paths] == ["accuracy_flops.png", "predicted_measured.png"]
+    names = ["candidates", "curves", "distilled", "predicted_measured", "student"]
+    assert [path.stem for path in paths] == names
     for path in paths:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
-        assert min(pixels.shape) > 300
+        assert min(pixels.shape) > 150
         assert np.ptp(pixels) > 100
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the texts and tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.tags, self.links = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_the_page_needs_nothing_else_and_says_it_all(finished, result):
+    page = Page((finished.search(UNSEEN) / "report.html").read_text())
+    assert page.tags.count("svg") == 5
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    # within a drawing, parts refer to each other
+    assert all(link.startswith("#") for link in page.links)
+    text = " ".join(page.texts)
+    accuracy = 100 * np.mean([student["test_accuracy"] for student in result["winner"]])
+    for expected in (f"{accuracy:.1f} %", "choice of parameters", "Spearman", "verification"):
+        assert expected in text
 
 
 def test_recorded_predictions_are_those_of_each_student_alone(experiment, finished, result):
@@ -284,7 +336,7 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
     for record in records:
         students = stack([experiment.space.architecture(record.depths, record.widths)])
         ids = np.asarray([record.student_id], np.int32)
-        one = predict_students(spec, teacher, predictor, students, ids)
+        one = predict_students(predictor, spec, teacher, students, ids)
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1

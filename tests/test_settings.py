@@ -8,7 +8,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from dass_jax import settings
-from dass_jax.cost import Budget
 from dass_jax.errors import UserError
 from dass_jax.experiment import (
     DatabaseConfig,
@@ -174,6 +173,7 @@ def test_wrong_tasks_are_refused(tasks, message):
         ({"space": {"stage_widths": [4, 0], "stage_depth": 1}}, "config.space: stage_widths must"),
         ({"database": {"replicates": 0}}, "config.database: replicates must be at least 1"),
         ({"predictor": {"inputs": "SX"}}, "config.predictor: predictor inputs 'SX'"),
+        ({"search": {"algorithm": "annealing"}}, "config.search.algorithm is 'annealing': choose"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):
@@ -182,25 +182,21 @@ def test_wrong_settings_are_refused(values, message):
     assert str(caught.value).startswith(message)
 
 
-def test_budgets_are_absolute_or_shares_of_the_teacher():
-    assert SearchConfig().budget(1000, 100) == Budget(None, None)
-    assert SearchConfig(max_flops=7, max_params_share=0.25).budget(1000, 100) == Budget(7, 25)
-    assert SearchConfig(max_flops_share=1.0, max_params=9).budget(999, 100) == Budget(999, 9)
-    assert SearchConfig(max_flops_share=0.3).budget(9, 9) == Budget(2, None)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pool_size": 0}, "pool_size must be at least 1"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"replicates": 0}, "replicates must be at least 1"),
-        ({"top_k": 6, "pool_size": 5}, "top_k 6 is more than pool_size 5"),
+        ({"candidates": 0}, "candidates is 0: give 1 or more"),
+        ({"top_k": 0}, "top_k is 0: give 1 or more"),
+        ({"replicates": 0}, "replicates is 0: give 1 or more"),
+        ({"top_k": 6, "candidates": 5}, "top_k 6 is more than candidates 5"),
+        ({"verify": 6, "candidates": 5}, "verify 6 is more than candidates 5"),
+        ({"verify_epochs": 0}, "verify_epochs is 0: give 1 or more"),
+        ({"algorithm": "nsga2", "candidates": 9}, "population 64 is more than candidates 9"),
+        ({"algorithm": "evolution", "tournament": 65}, "tournament 65 is more than population 64"),
+        ({"mutation": 0.0}, "mutation is 0.0: give a probability"),
         ({"random_students": -1}, "random_students is -1: give 0 or more"),
-        ({"max_flops_share": 0.0}, "max_flops_share is 0.0: give a share"),
-        ({"max_params_share": 1.5}, "max_params_share is 1.5: give a share"),
-        ({"max_flops_share": 0.5, "max_flops": 9}, "give either max_flops or max_flops_share"),
-        ({"max_params_share": 0.5, "max_params": 9}, "give either max_params or max_params_share"),
+        ({"max_flops": "0%"}, "max_flops is '0%': give a share"),
+        ({"max_latency": "3"}, "max_latency is '3': give a share"),
     ],
 )
 def test_senseless_searches_are_refused(changes, message):

@@ -33,6 +33,9 @@ class TaskSpec:
         0.01 rather than 0.05 on its small unseen datasets.
       teacher_init: The task whose teacher this one's starts from, all but the dense layer; a fresh
         start if None.
+      teacher: The file or folder of a trained teacher: official PyTorch weights or a checkpoint;
+        one is trained if None.
+      teacher_accuracy: Its accuracy, a fraction; measured on the validation images if None.
       students: How many students are measured; this task's own instead of the experiment's, if
         given.
       replicates: How often each student is distilled, likewise.
@@ -50,6 +53,8 @@ class TaskSpec:
     test_fraction: float | None = None
     teacher_learning_rate: float | None = None
     teacher_init: str | None = None
+    teacher: str | None = None
+    teacher_accuracy: float | None = None
     students: int | None = None
     replicates: int | None = None
 
@@ -63,6 +68,16 @@ class TaskSpec:
             raise UserError(
                 f"task name {self.name!r}: use letters, digits, '_' and '-', it names a folder"
             )
+        if self.teacher is not None and self.teacher_init is not None:
+            raise UserError(f"task {self.name}: give teacher or teacher_init, not both")
+        if self.teacher_accuracy is not None:
+            if self.teacher is None:
+                raise UserError(f"task {self.name}: teacher_accuracy is for a given teacher alone")
+            if not 0 < self.teacher_accuracy <= 1:
+                raise UserError(
+                    f"task {self.name}: teacher_accuracy is {self.teacher_accuracy}: "
+                    "give a fraction in (0, 1]"
+                )
 
 
 def _limit(images: Images, count: int | None, seed: int) -> Images:

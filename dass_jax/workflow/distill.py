@@ -19,7 +19,12 @@ from dass_jax.console import (
     with_deviation,
 )
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.distillation import Assignment, PopulationResult, distil_population
+from dass_jax.distillation import (
+    Assignment,
+    DistillConfig,
+    PopulationResult,
+    distil_population,
+)
 from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
@@ -61,17 +66,19 @@ def distil_students(
     replicate: int,
     folder: pathlib.Path,
     title: str,
+    config: DistillConfig | None = None,
 ) -> list[Result]:
     """Distils students as one population with one seed; done before, it only reads the results.
 
     Args:
-      experiment: The settings; ``final`` says how to distil.
+      experiment: The settings.
       spec: The task.
       assignment: Its images and teacher.
       students: Whom to distil.
       replicate: The seed.
       folder: Where the trained networks are kept, each at its own size, with their results.
       title: What the progress bar says.
+      config: How to distil; ``experiment.final`` if None.
 
     Returns:
       For each student its validation and test accuracies, learning curve and seconds.
@@ -79,15 +86,16 @@ def distil_students(
     Raises:
       UserError: If kept networks were made with other settings.
     """
-    recipe = student_recipe(experiment, spec, experiment.final)
+    config = config or experiment.final
+    recipe = student_recipe(experiment, spec, config)
     paths = [_path(experiment, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
-        _kept(experiment, spec, path)
+        checkpoints.require_recipe(path, "the student", recipe)
     if not all(map(checkpoints.exists, paths)):
         names = [str(path.relative_to(folder)) for path in paths]
         unfinished = {"students": names, "replicate": replicate}
         snapshots = Snapshots(folder / "unfinished", "the unfinished students", recipe | unfinished)
-        result = _distil(experiment, assignment, students, replicate, snapshots, title)
+        result = _distil(experiment, config, assignment, students, replicate, snapshots, title)
         seconds = snapshots.seconds / len(students)
         for row, (student, path) in enumerate(zip(students, paths, strict=True)):
             if not checkpoints.exists(path):
@@ -112,6 +120,7 @@ def _kept(experiment: Experiment, spec: TaskSpec, path: pathlib.Path) -> Result:
 
 def _distil(
     experiment: Experiment,
+    config: DistillConfig,
     assignment: Assignment,
     students: Sequence[Student],
     replicate: int,
@@ -120,13 +129,13 @@ def _distil(
 ) -> PopulationResult:
     architectures = stack([student.architecture for student in students])
     ids = np.asarray([student.student_id for student in students], np.int32)
-    with progress_bar(title, experiment.final.sgd.epochs) as advance:
+    with progress_bar(title, config.sgd.epochs) as advance:
 
         def on_epoch(report: EpochReport) -> None:
             advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
 
         return distil_population(
-            experiment.space, experiment.final, experiment.augmentation, assignment,
+            experiment.space, config, experiment.augmentation, assignment,
             architectures, ids, replicate, snapshots, on_epoch, experiment.devices,
         )  # fmt: skip
 

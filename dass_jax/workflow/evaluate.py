@@ -21,16 +21,15 @@ from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
-from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.ranking import Interval, Ranking
 from dass_jax.retest import retest_correlation
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
+from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
-from dass_jax.workflow.search import predict_students
-from dass_jax.workflow.task_arrays import probe_images, untrained_students
+from dass_jax.workflow.scorer import predict_students
 
 SAMPLES = 1000
 TOP = 5
@@ -190,26 +189,15 @@ def evaluate_task(
     teacher = prepare.load_teacher(experiment, workdir, spec, images)
     architectures = db.architectures_of(experiment.space, replicates[0])
     ids = db.column(replicates[0], "student_id").astype(np.int32)
-    students = untrained_students(experiment, spec, teacher, architectures, ids)
-    chosen = probe_images(experiment, spec, images)
-    candidates = Candidates(
-        space=students.space,
-        image_size=experiment.image_size,
-        variables=students.variables,
-        architectures=students.architectures,
-        student_ids=students.student_ids,
-        init_key=students.init_key,
-        kind=students.kind,
-        probe=Split(images.train.images[chosen], images.train.labels[chosen]),
-        valid=images.valid,
-        records=replicates[-1],
+    candidates = baseline_candidates(
+        experiment, spec, images, teacher, architectures, ids, replicates[-1]
     )
     measured = np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
     scores = {}
     with progress_bar(f"scoring {spec.name}", len(predictors) + len(BASELINES)) as advance:
         for name, predictor in predictors.items():
             advance(name)
-            predict = functools.partial(predict_students, spec, teacher, predictor)
+            predict = functools.partial(predict_students, predictor, spec, teacher)
             prediction, seconds = _timed(functools.partial(predict, architectures, ids))
             inside = np.abs(prediction.mean - measured) <= prediction.half_width
             scores[name] = Scores(prediction.mean, seconds / len(ids), float(inside.mean()))

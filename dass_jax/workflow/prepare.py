@@ -24,6 +24,7 @@ from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
+from dass_jax.workflow.given_teacher import adopt_teacher, require_same_weights, weights_digest
 from dass_jax.workflow.recipes import teacher_recipe
 
 
@@ -92,6 +93,7 @@ def load_teacher(
         raise UserError(
             f"the teacher in {folder} was trained on other images than {spec.source} holds now"
         )
+    require_same_weights(experiment.space, spec, metadata)
     result, _ = teacher_lib.load_teacher(folder, experiment.space)
     return result
 
@@ -107,9 +109,27 @@ def images_digest(images: TaskImages) -> str:
 def ensure_teacher(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages
 ) -> teacher_lib.TeacherResult:
-    """Reads the task's teacher, or trains it, going on where a stopped run was."""
+    """Reads the task's teacher, adopts the one that the task names, or trains one.
+
+    A stopped training goes on where it was.
+    """
     if has_teacher(workdir, spec):
         return load_teacher(experiment, workdir, spec, images)
+    if spec.teacher is None:
+        return _train(experiment, workdir, spec, images)
+    result = adopt_teacher(experiment.space, spec, images.num_classes, images.valid)
+    console.print(
+        f"teacher {spec.name}: read from {spec.teacher}, "
+        f"validation accuracy {percent(result.accuracy)}"
+        + (" as given" if spec.teacher_accuracy is not None else "")
+    )
+    _keep(experiment, workdir, spec, images, result)
+    return result
+
+
+def _train(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages
+) -> teacher_lib.TeacherResult:
     initial = _initial_variables(experiment, workdir, spec)
     folder = workdir.teacher(spec.name)
     recipe, pixels = teacher_recipe(experiment, spec), images_digest(images)
@@ -127,15 +147,32 @@ def ensure_teacher(
             train=images.train, valid=images.valid, snapshots=snapshots, initial=initial,
             on_epoch=on_epoch, devices=experiment.devices,
         )  # fmt: skip
+    _keep(experiment, workdir, spec, images, result)
+    snapshots.remove()
+    return result
+
+
+def _keep(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: TaskImages,
+    result: teacher_lib.TeacherResult,
+) -> None:
+    """Measures a finished teacher on the test images and saves it."""
+    folder = workdir.teacher(spec.name)
     full = stack([experiment.space.full()])
     population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result.variables)
     test = evaluation.evaluate(experiment.space, population, full, images.test)
-    metadata = {"recipe": recipe, "images_digest": pixels, "test_accuracy": float(test[0])}
+    metadata = {
+        "recipe": teacher_recipe(experiment, spec),
+        "images_digest": images_digest(images),
+        "weights_digest": weights_digest(result.variables),
+        "test_accuracy": float(test[0]),
+    }
     write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
     # the checkpoint marks the teacher as done, so it comes last
     teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
-    snapshots.remove()
-    return result
 
 
 def _initial_variables(

@@ -15,6 +15,9 @@ def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
     images = plain(spec)
     for name in ("role", "students", "replicates"):
         images.pop(name)
+    for name in ("teacher", "teacher_accuracy"):
+        if images[name] is None:
+            images.pop(name)
     recipe = {
         "seed": experiment.seed,
         "image_size": experiment.image_size,

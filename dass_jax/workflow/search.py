@@ -1,103 +1,51 @@
-"""Finds a student for an unseen task, distils it, and compares it with random ones."""
+"""Finds a student for an unseen task, distils it, and compares it with others' choices."""
 
+import contextlib
+import functools
 import time
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
 import dass_jax
-from dass_jax import cost
 from dass_jax import database as db
 from dass_jax.baselines.recorded import RECORDED
+from dass_jax.budget import Budget, CostModel, Costs
 from dass_jax.console import console
-from dass_jax.cost import Budget
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.distillation import Assignment
-from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest, require_equal
-from dass_jax.search import Candidate, score, top_candidates
+from dass_jax.search.pareto import pareto_front
+from dass_jax.search.problem import Scored, SearchProblem
+from dass_jax.search.registry import ALGORITHMS
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
-from dass_jax.uncertainty import Prediction, with_intervals
 from dass_jax.workdir import Workdir, read_json, write_json
-from dass_jax.workflow import prepare
-from dass_jax.workflow.distill import Result, Student, distil_students, distil_winner
+from dass_jax.workflow import prepare, verification
+from dass_jax.workflow.distill import Result, Student, distil_winner
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe
-from dass_jax.workflow.search_report import plot_search, print_search
-from dass_jax.workflow.task_arrays import task_arrays
+from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
+from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer, predict_students
+from dass_jax.workflow.search_report import print_search, write_report
 
 
-class _Pool(NamedTuple):
-    """Scored candidates."""
+class _Clock:
+    """Seconds spent in each phase."""
 
-    architectures: Architecture
-    predictions: Prediction
-    flops: np.ndarray
-    num_params: np.ndarray
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
-
-def predict_students(
-    spec: TaskSpec,
-    teacher: TeacherResult,
-    predictor: TrainedPredictor,
-    architectures: Architecture,
-    student_ids: np.ndarray,
-) -> Prediction:
-    """Predicted accuracies after adaptation to the teacher, with intervals."""
-    task = task_arrays(predictor.settings, spec, teacher, architectures, student_ids)
-    steps = predictor.settings.meta.inner_steps
-    members = score(predictor.module, predictor.learned, task, steps=steps)
-    known = float(task.teacher_accuracy), float(task.chance)
-    return with_intervals(predictor.calibration, members, *known)
-
-
-def _costs(
-    experiment: Experiment, architectures: Architecture, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    space = experiment.space
-    flops = cost.num_flops(
-        space, architectures, image_size=experiment.image_size, num_classes=num_classes
-    )
-    return flops, cost.num_params(space, architectures, num_classes=num_classes)
-
-
-def _budget(experiment: Experiment, num_classes: int) -> Budget:
-    flops, params = _costs(experiment, experiment.space.full(), num_classes)
-    return experiment.search.budget(int(flops), int(params))
-
-
-def _sample(
-    experiment: Experiment, spec: TaskSpec, stream: Stream, size: int, num_classes: int
-) -> Architecture:
-    return cost.sample_within_budget(
-        experiment.space,
-        task_key(experiment.seed, spec.name, stream),
-        size,
-        _budget(experiment, num_classes),
-        image_size=experiment.image_size,
-        num_classes=num_classes,
-    )
-
-
-def _score_pool(
-    experiment: Experiment,
-    spec: TaskSpec,
-    teacher: TeacherResult,
-    predictor: TrainedPredictor,
-    num_classes: int,
-) -> _Pool:
-    size = experiment.search.pool_size
-    pool = _sample(experiment, spec, Stream.CANDIDATES, size, num_classes)
-    ids = np.arange(size, dtype=np.int32)
-    predictions = predict_students(spec, teacher, predictor, pool, ids)
-    if not np.all(np.isfinite(predictions.mean)):
-        raise UserError("the predictor returns values that are not finite: meta-train it again")
-    return _Pool(pool, predictions, *_costs(experiment, pool, num_classes))
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts what is done inside."""
+        begin = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
 
 
 def _labels(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[db.StudentRecord]:
@@ -123,7 +71,7 @@ def _measured(
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)
     ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(spec, teacher, predictor, architectures, ids)
+    predicted = predict_students(predictor, spec, teacher, architectures, ids)
     scores = {"predictor": predicted.mean} | {
         name: baseline(records) for name, baseline in RECORDED.items()
     }
@@ -138,7 +86,7 @@ def _measured(
 
 
 def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
-    """Searches a student for one task and writes ``search.json``, a table and plots.
+    """Searches a student for one task and writes ``search.json``, a report, a table and plots.
 
     The teacher is trained if it is missing. A finished search is printed again.
 
@@ -147,12 +95,14 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
       workdir: Where the predictor lies and the results go.
       spec: The task; it should not be one that the predictor was trained on.
     """
+    check_rivals(experiment.search.rivals)
     predictor = load_predictor(workdir.predictor, experiment)
     if spec.name in predictor.recipe["roles"]:
         console.print(f"Note: {spec.name} is no unseen task, the predictor was made with it.")
     records = db.records_digest(_labels(experiment, workdir, spec))
     recipe = search_recipe(experiment, spec, digest(predictor.recipe), records)
-    path = workdir.search(spec.name) / "search.json"
+    folder = workdir.search(spec.name)
+    path = folder / "search.json"
     if path.exists():
         result = read_json(path)
         saved = result.get("recipe") if isinstance(result, dict) else None
@@ -160,87 +110,144 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
         console.print(f"search {spec.name}: done before, in {path}")
     else:
         result = _search(experiment, workdir, spec, predictor) | {"recipe": recipe}
+        write_report(folder, result)
+        # marks the search as done, so it comes last
         write_json(path, result)
     print_search(result)
-    console.print(f"Files: {path.parent}")
+    console.print(f"Files: {folder}")
 
 
 def _search(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, predictor: TrainedPredictor
 ) -> dict[str, Any]:
-    images = prepare.load_images(experiment, spec)
-    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-    begin = time.monotonic()
-    pool = _score_pool(experiment, spec, teacher, predictor, images.num_classes)
-    score_seconds = time.monotonic() - begin
-    top = top_candidates(
-        pool.architectures, pool.predictions, pool.flops, pool.num_params, experiment.search.top_k
-    )
-    measured = _measured(experiment, workdir, spec, teacher, predictor)
-    assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, experiment.final, experiment.search.replicates
-    )
-    chosen = Student(top[0].architecture, top[0].student_id)
-    winner = distil_winner(experiment, workdir, spec, assignment, chosen)
-    rivals = _random_rivals(experiment, workdir, spec, assignment, images.num_classes)
-    result = _result(experiment, workdir, spec, images.num_classes, pool, top, winner, rivals)
-    result |= {"measured": measured, "score_seconds": score_seconds}
-    plot_search(workdir.search(spec.name), result, pool.flops, pool.predictions.mean)
-    return result
-
-
-def _random_rivals(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    assignment: Assignment,
-    num_classes: int,
-) -> list[Result]:
-    """Random students under the same budget, distilled with the winner's first seed."""
-    size = experiment.search.random_students
-    if size == 0:
-        return []
-    sampled = _sample(experiment, spec, Stream.RANDOM_STUDENTS, size, num_classes)
-    students = [Student(architecture, row) for row, architecture in enumerate(unstack(sampled))]
-    results = distil_students(
-        experiment, spec, assignment, students, 0, workdir.search(spec.name) / "random_students",
-        f"distilling {size} random students",
-    )  # fmt: skip
-    flops, params = _costs(experiment, sampled, num_classes)
-    return [
-        result | {"flops": int(flops[row]), "num_params": int(params[row])}
-        for row, result in enumerate(results)
-    ]
-
-
-def _result(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    num_classes: int,
-    pool: _Pool,
-    top: list[Candidate],
-    winner: list[Result],
-    rivals: list[Result],
-) -> dict[str, Any]:
-    """What ``search.json`` holds."""
-    flops, params = _costs(experiment, experiment.space.full(), num_classes)
+    clock, config = _Clock(), experiment.search
+    with clock.phase("teacher"):
+        images = prepare.load_images(experiment, spec)
+        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    with clock.phase("latency model"):
+        model = _cost_model(experiment, workdir, images.num_classes)
+    budget = config.budget(model(experiment.space.full()))
+    with clock.phase("search"):
+        scorer = make_scorer(predictor, spec, teacher, min(BATCH_SIZE, config.candidates))
+        problem = SearchProblem(model, budget, scorer)
+        ranked = _run_algorithm(experiment, spec, problem)
+    verified: list[Result] = []
+    if config.verify:
+        with clock.phase("verification"):
+            ranked, verified = _verify(experiment, workdir, spec, images, teacher, scorer, ranked)
+    (chosen,) = unstack(ranked.take(np.arange(1)).architectures)
+    with clock.phase("distillation"):
+        assignment = prepare.make_assignment(
+            experiment, workdir, spec, images, teacher, experiment.final, config.replicates
+        )
+        student = Student(chosen, int(ranked.student_ids[0]))
+        winner = distil_winner(experiment, workdir, spec, assignment, student)
+    with clock.phase("comparison"):
+        rivals = choose_rivals(experiment, spec, problem, images, teacher)
+        describe = functools.partial(_costs_of, model)
+        others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+        measured = _measured(experiment, workdir, spec, teacher, predictor)
     return {
         "task": spec.name,
         "seed": experiment.seed,
         "versions": {"dass_jax": dass_jax.__version__, "jax": jax.__version__},
         "device": str(jax.devices()[0].device_kind),
-        "budget": _budget(experiment, num_classes)._asdict(),
-        "pool_size": len(pool.flops),
-        "teacher": {
-            "flops": int(flops),
-            "num_params": int(params),
-            "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
-        },
-        "top": [
-            candidate._asdict() | {"architecture": experiment.space.to_json(candidate.architecture)}
-            for candidate in top
-        ],
+        "algorithm": config.algorithm,
+        "budget": budget._asdict(),
+        "teacher": _describe_teacher(experiment, workdir, spec, model),
+        "candidates": _describe_candidates(ranked, budget),
+        "top": _describe_top(experiment, ranked, verified, model),
         "winner": winner,
-        "random_students": rivals,
+        "rivals": others,
+        "measured": measured,
+        "seconds": clock.seconds,
     }
+
+
+def _cost_model(experiment: Experiment, workdir: Workdir, num_classes: int) -> CostModel:
+    model = CostModel(experiment.space, experiment.image_size, num_classes)
+    return model
+
+
+def _run_algorithm(experiment: Experiment, spec: TaskSpec, problem: SearchProblem) -> Scored:
+    """All scored candidates, the chosen one first."""
+    search = ALGORITHMS[experiment.search.algorithm]
+    key = task_key(experiment.seed, spec.name, Stream.CANDIDATES)
+    return search(problem, key, experiment.search)
+
+
+def _verify(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: prepare.TaskImages,
+    teacher: TeacherResult,
+    scorer: Scorer,
+    ranked: Scored,
+) -> tuple[Scored, list[Result]]:
+    """All candidates, the best measured one first, and what was measured, in that order."""
+    count = min(experiment.search.verify, len(ranked))
+    best = ranked.take(np.arange(count))
+    results = verification.measure(experiment, workdir, spec, images, teacher, best)
+    accuracies = verification.accuracies(results)
+    order = np.argsort(-accuracies, kind="stable")
+    renewed = verification.rerank(scorer, ranked, accuracies)
+    before = best.prediction.mean.tolist()
+    return renewed, [results[row] | {"prediction_before": before[row]} for row in order]
+
+
+def _costs_of(model: CostModel, architecture: Architecture) -> dict[str, Any]:
+    """What one student costs, as JSON can hold it."""
+    return {
+        name: None if value is None else np.asarray(value).item()
+        for name, value in model(architecture)._asdict().items()
+    }
+
+
+def _describe_teacher(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, model: CostModel
+) -> dict[str, Any]:
+    full = experiment.space.full()
+    return _costs_of(model, full) | {
+        "architecture": experiment.space.to_json(full),
+        "valid_accuracy": prepare.load_teacher(experiment, workdir, spec).accuracy,
+        "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
+    }
+
+
+def _describe_candidates(ranked: Scored, budget: Budget) -> dict[str, Any]:
+    """Predictions and costs of all candidates, best first, and which ones form the front."""
+    cost = next(iter(budget.limits), "flops")
+    front = pareto_front(ranked.prediction.mean, getattr(ranked.costs, cost))
+    return {
+        "count": len(ranked),
+        "prediction": ranked.prediction.mean.tolist(),
+        "cost": cost,
+        "front": np.flatnonzero(front).tolist(),
+        **{name: column.tolist() for name, column in _columns(ranked.costs).items()},
+    }
+
+
+def _columns(costs: Costs) -> dict[str, np.ndarray]:
+    return {name: column for name, column in costs._asdict().items() if column is not None}
+
+
+def _describe_top(
+    experiment: Experiment, ranked: Scored, verified: list[Result], model: CostModel
+) -> list[dict[str, Any]]:
+    """The candidates that people shall see, the chosen one first."""
+    count = min(len(ranked), max(experiment.search.top_k, len(verified)))
+    top = []
+    for place, architecture in enumerate(unstack(ranked.take(np.arange(count)).architectures)):
+        entry = {
+            "architecture": experiment.space.to_json(architecture),
+            "student_id": int(ranked.student_ids[place]),
+            "prediction": float(ranked.prediction.mean[place]),
+            "half_width": float(ranked.prediction.half_width[place]),
+            **_costs_of(model, architecture),
+        }
+        if place < len(verified):
+            entry["verified_accuracy"] = verified[place]["final_accuracy"]
+            entry["prediction_before"] = verified[place]["prediction_before"]
+        top.append(entry)
+    return top

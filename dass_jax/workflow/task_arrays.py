@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,10 +93,48 @@ def student_inputs(
     return inputs
 
 
+class TaskContext(NamedTuple):
+    """What all students of a task share, as the predictor sees it.
+
+    Attributes:
+      spec: The task.
+      teacher: Its teacher.
+      images: Images at ``probe_images``, if the predictor sees any.
+      alone: The task with the teacher as its only student.
+    """
+
+    spec: TaskSpec
+    teacher: TeacherResult
+    images: UInt8[Array, "P H W 3"] | None
+    alone: TaskBatch
+
+
+def task_context(experiment: Experiment, spec: TaskSpec, teacher: TeacherResult) -> TaskContext:
+    """All that a predictor sees of a task but its students; images are read if it sees any."""
+    space = experiment.space
+    variables = jax.tree.map(jnp.asarray, teacher.variables)
+    images = pooled = None
+    if experiment.predictor.sees_images:
+        data = prepare.load_images(experiment, spec)
+        images = data.train.images[probe_images(experiment, spec, data)]
+    if "D" in experiment.predictor.inputs:
+        pooled = probing.teacher_response(space, variables, images).pooled
+    as_student = student_inputs(experiment, the_teacher(space, variables), images)
+    alone = TaskBatch(
+        students=as_student,
+        accuracies=jnp.zeros(1),
+        valid=jnp.ones(1, bool),
+        teacher=jax.tree.map(lambda leaf: leaf[0], as_student),
+        teacher_accuracy=jnp.asarray(teacher.accuracy, jnp.float32),
+        chance=jnp.asarray(1 / resnet.num_classes(variables), jnp.float32),
+        images=pooled,
+    )
+    return TaskContext(spec, teacher, images, alone)
+
+
 def task_arrays(
     experiment: Experiment,
-    spec: TaskSpec,
-    teacher: TeacherResult,
+    context: TaskContext,
     architectures: Architecture,
     student_ids: np.ndarray,
     accuracies: np.ndarray | None = None,
@@ -104,8 +143,7 @@ def task_arrays(
 
     Args:
       experiment: The settings.
-      spec: The task; its images are read if the predictor sees them.
-      teacher: Its teacher.
+      context: The task and its teacher.
       architectures: N students.
       student_ids: Their stable ids.
       accuracies: Their measured accuracies, if known.
@@ -113,25 +151,15 @@ def task_arrays(
     Returns:
       Inputs and targets; zeros stand for unknown accuracies.
     """
-    space, count = experiment.space, len(student_ids)
-    students = untrained_students(experiment, spec, teacher, architectures, student_ids)
-    variables = students.variables
-    images = pooled = None
-    if experiment.predictor.sees_images:
-        data = prepare.load_images(experiment, spec)
-        images = data.train.images[probe_images(experiment, spec, data)]
-    if "D" in experiment.predictor.inputs:
-        pooled = probing.teacher_response(space, variables, images).pooled
-    as_student = student_inputs(experiment, the_teacher(space, variables), images)
+    count = len(student_ids)
+    students = untrained_students(
+        experiment, context.spec, context.teacher, architectures, student_ids
+    )
     targets = np.zeros(count) if accuracies is None else accuracies
-    return TaskBatch(
-        students=student_inputs(experiment, students, images),
+    return context.alone._replace(
+        students=student_inputs(experiment, students, context.images),
         accuracies=jnp.asarray(targets, jnp.float32),
         valid=jnp.ones(count, bool),
-        teacher=jax.tree.map(lambda leaf: leaf[0], as_student),
-        teacher_accuracy=jnp.asarray(teacher.accuracy, jnp.float32),
-        chance=jnp.asarray(1 / resnet.num_classes(variables), jnp.float32),
-        images=pooled,
     )
 
 
@@ -190,8 +218,7 @@ def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> T
     records = complete_records(experiment, workdir, spec)
     return task_arrays(
         experiment,
-        spec,
-        prepare.load_teacher(experiment, workdir, spec),
+        task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec)),
         db.architectures_of(experiment.space, records),
         db.column(records, "student_id").astype(np.int32),
         db.column(records, experiment.target),

@@ -1,0 +1,1 @@
+"""Finding students by predicted accuracy under a budget."""

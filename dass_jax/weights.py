@@ -1,0 +1,130 @@
+"""Teachers that were trained elsewhere, read from files.
+
+Official PyTorch weights are read as weights only, never unpickled as code.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+
+from dass_jax import checkpoints, interop, resnet
+from dass_jax.errors import UserError
+from dass_jax.search_space import ResNetSpace
+from dass_jax.teacher import load_teacher
+
+_PYTORCH = (".pt", ".pth", ".tar")
+# what training scripts call the weights within a saved dict
+_NESTED = ("state_dict", "model_state_dict", "model")
+
+
+def read_teacher(path: pathlib.Path, space: ResNetSpace) -> resnet.Variables:
+    """Reads the variables of a teacher.
+
+    Args:
+      path: A PyTorch file (``.pt``, ``.pth``, ``.pth.tar``), or ``.npz`` or ``.safetensors``, with
+        the official implementation's names; or the folder of an orbax checkpoint, with this
+        project's names, such as ``teachers/TASK`` of a work directory.
+      space: The search space, whose full architecture it must be.
+
+    Returns:
+      Variables, on the host.
+
+    Raises:
+      UserError: If there is none, it cannot be read, or it does not fit the space.
+    """
+    if path.is_dir():
+        return _read_checkpoint(path, space)
+    if not path.exists():
+        raise UserError(f"the teacher {path} does not exist")
+    try:
+        return jax.device_get(interop.import_resnet(read_state_dict(path), space))
+    except UserError as error:
+        raise UserError(f"the teacher {path} does not fit: {error}") from error
+
+
+def read_state_dict(path: pathlib.Path) -> Mapping[str, np.ndarray]:
+    """Reads named arrays from a file.
+
+    Raises:
+      UserError: If the file is of another kind, or damaged.
+    """
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    readers |= dict.fromkeys(_PYTORCH, _read_pytorch)
+    if path.suffix not in readers:
+        raise UserError(f"{path.name} is no weights file: give one of {', '.join(readers)}")
+    try:
+        return readers[path.suffix](path)
+    except (UserError, ImportError):
+        raise
+    # each library has its own errors for a damaged file
+    except Exception as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} cannot be read as weights: {first_line}") from error
+
+
+def _read_npz(path: pathlib.Path) -> Mapping[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_safetensors(path: pathlib.Path) -> Mapping[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _read_pytorch(path: pathlib.Path) -> Mapping[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path.name} holds PyTorch weights: pip install 'dass_jax[torch]' to read them"
+        ) from error
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    for name in _NESTED:
+        if isinstance(saved, dict) and isinstance(saved.get(name), dict):
+            saved = saved[name]
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} holds a {type(saved).__name__}, not named weights")
+    return {k: v.float().numpy() for k, v in saved.items() if isinstance(v, torch.Tensor)}
+
+
+def _read_checkpoint(folder: pathlib.Path, space: ResNetSpace) -> resnet.Variables:
+    for place in (folder / "checkpoint", folder):
+        if checkpoints.exists(place) and "num_classes" in checkpoints.read_metadata(place):
+            return load_teacher(place, space)[0].variables
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            found = checkpointer.restore(folder.absolute())
+    # orbax reports what is no checkpoint of its own in many ways
+    except Exception as error:
+        raise UserError(f"{folder} holds no orbax checkpoint of a teacher") from error
+    return _checked(folder, found, space)
+
+
+def _checked(folder: pathlib.Path, found: Any, space: ResNetSpace) -> resnet.Variables:
+    """The variables, if they have the names and shapes of a teacher of this space."""
+    try:
+        variables = {name: found[name] for name in ("params", "batch_stats")}
+        flat = traverse_util.flatten_dict(jax.device_get(variables))
+        template = resnet.variable_shapes(space, len(variables["params"]["dense"]["bias"]))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"the checkpoint {folder} holds no teacher: it needs params and batch_stats with the "
+            "names of dass_jax.resnet"
+        ) from error
+    expected = traverse_util.flatten_dict(template)
+    for path in sorted(expected.keys() | flat.keys()):
+        wanted = expected[path].shape if path in expected else "absent"
+        own = np.shape(flat[path]) if path in flat else "missing"
+        if own != wanted:
+            raise UserError(
+                f"the teacher {folder} does not fit the search space: {'/'.join(path)} is {own} "
+                f"there, {wanted} here"
+            )
+    return variables

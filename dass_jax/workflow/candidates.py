@@ -1,0 +1,51 @@
+"""What baselines may look at, for students of a task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dass_jax.baselines.candidates import Candidates
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.database import StudentRecord
+from dass_jax.evaluation import Split
+from dass_jax.experiment import Experiment
+from dass_jax.search_space import Architecture
+from dass_jax.teacher import TeacherResult
+from dass_jax.workflow.prepare import TaskImages
+from dass_jax.workflow.task_arrays import probe_images, untrained_students
+
+
+def baseline_candidates(
+    experiment: Experiment,
+    spec: TaskSpec,
+    images: TaskImages,
+    teacher: TeacherResult,
+    architectures: Architecture,
+    student_ids: np.ndarray,
+    records: Sequence[StudentRecord] | None = None,
+) -> Candidates:
+    """Students of a task as baselines see them.
+
+    Args:
+      experiment: The settings.
+      spec: The task.
+      images: Its images.
+      teacher: Its teacher.
+      architectures: N students.
+      student_ids: Their stable ids.
+      records: The same students measured, for baselines that look at measurements.
+    """
+    students = untrained_students(experiment, spec, teacher, architectures, student_ids)
+    chosen = probe_images(experiment, spec, images)
+    return Candidates(
+        space=students.space,
+        image_size=experiment.image_size,
+        variables=students.variables,
+        architectures=students.architectures,
+        student_ids=students.student_ids,
+        init_key=students.init_key,
+        kind=students.kind,
+        probe=Split(images.train.images[chosen], images.train.labels[chosen]),
+        valid=images.valid,
+        records=records,
+    )
