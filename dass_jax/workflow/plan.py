@@ -134,7 +134,7 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
         spec=spec,
         sizes=sizes,
         students=sum(map(len, missing)),
-        teacher_work=0.0 if trained else _teacher_work(experiment, spec, sizes),
+        teacher_work=0.0 if trained or spec.teacher else _teacher_work(experiment, spec, sizes),
         student_work=caching + _student_work(experiment, spec, sizes, missing, arrangement),
         disk=logit_cache.cache_bytes(views, sizes.train, sizes.num_classes, kd.cache_dtype),
         memory=arrangement.memory if any(missing) else None,
