@@ -73,6 +73,45 @@ def evaluate(
     return counts / len(data.labels)
 
 
+def _correct(
+    space: ResNetSpace,
+    network: tuple[resnet.Variables, Architecture],
+    batches: tuple[Array, Array],
+    image_axis: str | None = None,
+) -> Int[Array, ""]:
+    """Correct predictions of one network."""
+
+    def count(correct: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
+        raw, wanted = (parallel.own_part(part, image_axis) for part in batch)
+        logits, _ = resnet.apply(space, *network, normalize(raw), train=False)
+        return correct + jnp.sum(jnp.argmax(logits, -1) == wanted), None
+
+    return jax.lax.scan(count, jnp.zeros((), jnp.int32), batches)[0]
+
+
+def accuracy(
+    space: ResNetSpace,
+    variables: resnet.Variables,
+    architecture: Architecture,
+    data: Split,
+    batch_size: int = 256,
+) -> Float[Array, ""]:
+    """Top-1 accuracy of one network, for use inside of a compiled function.
+
+    Args:
+      space: The search space.
+      variables: The network's variables, teacher-shaped.
+      architecture: The network.
+      data: The images; the last batch may be incomplete.
+      batch_size: Images per forward pass; the result does not depend on it.
+
+    Returns:
+      A fraction.
+    """
+    batches = _batched(data, min(batch_size, len(data.labels)))
+    return _correct(space, (variables, architecture), batches) / len(data.labels)
+
+
 def _count_correct(
     space: ResNetSpace,
     batch_size: int,
@@ -88,12 +127,7 @@ def _count_correct(
     images, labels = _batched(data, devices * batch_size)
 
     def one(network: tuple[resnet.Variables, Architecture]) -> Array:
-        def count(correct: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
-            raw, wanted = (parallel.own_part(part, image_axis) for part in batch)
-            logits, _ = resnet.apply(space, *network, normalize(raw), train=False)
-            return correct + jnp.sum(jnp.argmax(logits, -1) == wanted), None
-
-        return jax.lax.scan(count, jnp.zeros((), jnp.int32), (images, labels))[0]
+        return _correct(space, network, (images, labels), image_axis)
 
     size = population[1].depths.shape[0]
     counts = map_population(one, population, size=size, requested=networks_per_step)

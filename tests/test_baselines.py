@@ -9,33 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.flatten_util import ravel_pytree
 
 from dass_jax import cost, resnet
-from dass_jax.baselines import inherited, naswot, saliency, synflow
-from dass_jax.baselines.candidates import Candidates, map_students
+from dass_jax.baselines import inherited, naswot, synflow
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.data.augmentation import normalize
 from dass_jax.errors import UserError
-from dass_jax.evaluation import Split
+from dass_jax.evaluation import Split, accuracy
 from dass_jax.remapping import remap
 from dass_jax.search_space import ResNetSpace, stack, unstack
+from dass_jax.untrained import Untrained, map_students, the_teacher
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 CLASSES = 5
 SIZE = 8
 SIZES = {
     "full": ([2, 2], [[4, 4], [6, 6]]),
-    "uniform": ([1, 1], [[3], [5]]),
     "ragged": ([1, 2], [[3], [5, 2]]),
+    "shallow": ([1, 1], [[3], [5]]),
 }
 NAMES = list(SIZES)
+# each size compiles a network of its own
+COMPARED = ("full", "ragged")
 NETWORK_BASELINES = [name for name in BASELINES if name not in MEASURING]
 
 
-def draw_teacher(space, classes=CLASSES, seed=0):
+def draw_teacher(space, classes=CLASSES):
     """Random variables, none of them at a value that hides a mistake."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shapes = resnet.variable_shapes(space, classes)
 
     def draw(path, leaf):
@@ -49,17 +51,17 @@ def draw_teacher(space, classes=CLASSES, seed=0):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def draw_split(count, seed, classes=CLASSES, size=SIZE):
+def draw_split(count, seed):
     rng = np.random.default_rng(seed)
     # of a colour each, so that networks tell them apart
     colours = rng.integers(-90, 90, (count, 1, 1, 3))
-    images = (rng.integers(90, 166, (count, size, size, 3)) + colours).astype(np.uint8)
-    return Split(jnp.asarray(images), jnp.asarray(rng.integers(0, classes, count), jnp.int32))
+    images = (rng.integers(90, 166, (count, SIZE, SIZE, 3)) + colours).astype(np.uint8)
+    return Split(jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, count), jnp.int32))
 
 
 def draw_task():
     """A teacher that tells images apart, and validation images labelled as it sees them."""
-    teacher, images = draw_teacher(SPACE), draw_split(40, 2).images
+    teacher, images = draw_teacher(SPACE), draw_split(42, 2).images
     run = jax.jit(functools.partial(resnet.apply_dense, SPACE, train=False))
     logits = run(teacher, normalize(images))[0]
     # random networks say the same class of every image
@@ -70,18 +72,14 @@ def draw_task():
 
 TEACHER, VALID = draw_task()
 PROBE = draw_split(6, 1)
-CANDIDATES = Candidates(
-    space=SPACE,
-    image_size=SIZE,
-    variables=TEACHER,
-    architectures=stack([SPACE.architecture(*sizes) for sizes in SIZES.values()]),
-    student_ids=np.arange(len(SIZES), dtype=np.int32),
-    init_key=jax.random.key(3),
-    kind="copy_paste_first",
-    probe=PROBE,
-    valid=VALID,
-    students_per_call=2,
+STUDENTS = Untrained(
+    SPACE,
+    TEACHER,
+    stack([SPACE.architecture(*sizes) for sizes in SIZES.values()]),
+    np.arange(len(SIZES), dtype=np.int32),
+    jax.random.key(3),
 )
+CANDIDATES = Candidates(STUDENTS, SIZE, PROBE, VALID, students_per_call=2)
 
 
 @functools.cache
@@ -155,6 +153,7 @@ def dense_flow(run, variables):
 
 # eagerly, every operation would be compiled on its own
 run_remap = jax.jit(remap, static_argnums=0)
+run_accuracy = jax.jit(accuracy, static_argnums=(0, 4))
 run_recalibrate = jax.jit(inherited.recalibrate, static_argnums=0)
 
 
@@ -228,28 +227,11 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("student", NAMES)
+@pytest.mark.parametrize("student", COMPARED)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_scores_are_those_of_the_dense_student(name, student):
     ours = scores(name)[NAMES.index(student)]
     np.testing.assert_allclose(ours, FORMULAS[name](dense(student)), rtol=2e-4, atol=1e-6)
-
-
-def test_a_space_of_the_students_own_size_gives_the_same_scores():
-    """The widths of this whole space are the student's, so that nothing is masked."""
-    row = NAMES.index("uniform")
-    student = SPACE.architecture(*SIZES["uniform"])
-    own = ResNetSpace((3, 5), 1, strides=(1, 2))
-    alone = CANDIDATES._replace(
-        space=own,
-        variables=own_variables(student),
-        architectures=stack([own.full()]),
-        student_ids=np.zeros(1, np.int32),
-        students_per_call=1,
-    )
-    for name in ("parameters", "FLOPs", "depth", "SynFlow"):
-        score = BASELINES[name](alone)[0]
-        np.testing.assert_allclose(score, scores(name)[row], rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("name", NETWORK_BASELINES)
@@ -269,45 +251,38 @@ def test_few_baselines_look_at_records():
 
 
 def test_counts_are_those_of_the_cost_module():
-    for row, architecture in enumerate(unstack(CANDIDATES.architectures)):
+    for row, architecture in enumerate(unstack(STUDENTS.architectures)):
         flops = cost.num_flops(SPACE, architecture, image_size=SIZE, num_classes=CLASSES)
         assert scores("FLOPs")[row] == flops
         assert scores("parameters")[row] == cost.num_params(
             SPACE, architecture, num_classes=CLASSES
         )
-    assert scores("depth").tolist() == [4, 2, 3]
-
-
-def flow_and_patterns(space, variables, architecture, image):
-    """Two proxies compiled together: one that takes gradients, one that adds up counts."""
-    kernel = naswot._kernel(space, variables, architecture, PROBE.images)
-    return synflow._log_synflow(space, variables, architecture, image), kernel
+    assert scores("depth").tolist() == [4, 3, 2]
 
 
 def test_students_side_by_side_score_as_one_after_another():
-    """Under vmap absent blocks are computed and thrown away."""
-    vmapped = CANDIDATES._replace(students_per_call=3, networks_per_step=3)
-    flows, kernels = map_students(vmapped, flow_and_patterns, jnp.ones((1, SIZE, SIZE, 3)))
+    """Under vmap absent blocks are computed and thrown away, and so are their gradients."""
+    ones = jnp.ones((1, SIZE, SIZE, 3))
+    flows = map_students(synflow._log_synflow, STUDENTS, ones, networks_per_step=3)
     np.testing.assert_allclose(flows, scores("SynFlow"), rtol=1e-4)
-    np.testing.assert_allclose(kernels, naswot.relu_kernels(CANDIDATES), atol=1)
 
 
 def test_one_compilation_serves_any_number_of_students():
     traces = []
 
-    def depth(space, variables, architecture, shared):
+    def depth(space, variables, architecture):
         traces.append(space)
         return jnp.sum(architecture.depths)
 
     traced = []
-    for rows in ([0], [2, 1], [0, 1, 2, 1, 0]):
-        students = CANDIDATES._replace(
+    for rows in ([2, 1], [1, 2, 0], [0, 1, 2, 1, 0]):
+        students = STUDENTS._replace(
             architectures=jax.tree.map(lambda leaf, r=rows: leaf[np.array(r)],
-                                       CANDIDATES.architectures),
+                                       STUDENTS.architectures),
             student_ids=np.asarray(rows, np.int32),
         )  # fmt: skip
-        found = map_students(students, depth)
-        assert found.tolist() == [[4, 2, 3][row] for row in rows]
+        found = CANDIDATES._replace(students=students).map(depth)
+        assert found.tolist() == [[4, 3, 2][row] for row in rows]
         traced.append(len(traces))
     assert traced[0] == traced[-1] > 0
 
@@ -321,10 +296,19 @@ def test_the_teacher_is_most_like_itself():
     assert scores("KD loss")[0] == pytest.approx(-kd_formula(logits, logits), rel=1e-5)
 
 
+def test_accuracy_counts_the_images_of_an_incomplete_batch():
+    student = SPACE.architecture(*SIZES["ragged"])
+    variables = run_remap(SPACE, TEACHER, student)
+    found = run_accuracy(SPACE, variables, student, VALID, 16)
+    assert found == pytest.approx(scores("remapped accuracy")[NAMES.index("ragged")])
+
+
 def test_recalibrated_evaluation_of_the_probe_is_training_mode():
-    on_probe = BASELINES["remapped accuracy, recalibrated"](CANDIDATES._replace(valid=PROBE))
-    for row, name in enumerate(NAMES):
-        assert on_probe[row] == np.mean(dense(name).logits_train.argmax(-1) == PROBE.labels)
+    again = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 7), PROBE)  # as many as in VALID
+    on_probe = BASELINES["remapped accuracy, recalibrated"](CANDIDATES._replace(valid=again))
+    for name in COMPARED:
+        expected = np.mean(dense(name).logits_train.argmax(-1) == PROBE.labels)
+        assert on_probe[NAMES.index(name)] == pytest.approx(expected)
 
 
 def test_recalibrated_statistics_are_those_of_the_images_alone():
@@ -357,7 +341,8 @@ def test_agreements_of_patterns_worked_by_hand():
 def test_the_kernel_counts_the_students_units_and_no_others():
     kernels = naswot.relu_kernels(CANDIDATES)
     for row, name in enumerate(NAMES):
-        np.testing.assert_array_equal(kernels[row], kernel_formula(dense(name)))
+        if name in COMPARED:
+            np.testing.assert_array_equal(kernels[row], kernel_formula(dense(name)))
         first, second = SIZES[name][1]
         units = 64 * (first[0] + 2 * sum(first)) + 16 * 2 * sum(second)
         np.testing.assert_array_equal(np.diag(kernels[row]), np.full(6, units))
@@ -369,32 +354,18 @@ def test_equal_patterns_have_the_lowest_score():
     assert (worst < scores("NASWOT") - 5).all()
 
 
-ONE = ResNetSpace((1,), 1, strides=(1,))
-
-
-def one_channel(**changes):
-    """A network of one block with one channel."""
-    return CANDIDATES._replace(
-        space=ONE,
-        image_size=4,
-        architectures=stack([ONE.full()]),
-        student_ids=np.zeros(1, np.int32),
-        students_per_call=1,
-        **changes,
-    )
-
-
 def test_synflow_of_one_channel_worked_by_hand():
     """All kernels are scalars at their centre: the output is 3 a (1 + b c) d."""
     a, b, c, d = 0.5, -2.0, 3.0, -1.5
-    variables = jax.tree.map(jnp.zeros_like, draw_teacher(ONE, 1))
+    space = ResNetSpace((1,), 1, strides=(1,))
+    variables = jax.tree.map(jnp.zeros_like, draw_teacher(space, 1))
     params = variables["params"]
     params["stem_conv"]["kernel"] = params["stem_conv"]["kernel"].at[1, 1].set(a)
     block = params["stage1_block0"]
     block["conv1"]["kernel"] = block["conv1"]["kernel"].at[1, 1].set(b)
     block["conv2"]["kernel"] = block["conv2"]["kernel"].at[1, 1].set(c)
     params["dense"] = {"kernel": jnp.full((1, 1), d), "bias": jnp.ones(1)}
-    score = synflow.synflow(one_channel(variables=variables))[0]
+    score = synflow.synflow(CANDIDATES._replace(students=the_teacher(space, variables)))[0]
     # stem and dense layer carry all of the output, the block's convolutions one branch of it
     output, branch = 3 * 0.5 * (1 + 6) * 1.5, 3 * 0.5 * 6 * 1.5
     assert score == pytest.approx(math.log(2 * output + 2 * branch), rel=1e-5)
@@ -406,48 +377,24 @@ def test_synflow_does_not_overflow():
     large["params"]["stem_conv"] = {"kernel": 1e30 * TEACHER["params"]["stem_conv"]["kernel"]}
     dense_layer = TEACHER["params"]["dense"]
     large["params"]["dense"] = dense_layer | {"kernel": 1e30 * dense_layer["kernel"]}
-    found = synflow.synflow(CANDIDATES._replace(variables=large))
+    found = synflow.synflow(CANDIDATES._replace(students=STUDENTS._replace(variables=large)))
     np.testing.assert_allclose(found, scores("SynFlow") + 60 * math.log(10), rtol=1e-5)
 
 
-def test_saliency_by_finite_differences():
-    variables, probe = draw_teacher(ONE, 2, seed=5), draw_split(4, 6, classes=2, size=4)
-    candidates = one_channel(variables=variables, probe=probe)
-    flat, restore = ravel_pytree(variables["params"])
-    images = normalize(probe.images)
-
-    @jax.jit
-    @jax.vmap
-    def loss(values):
-        student = variables | {"params": restore(values)}
-        logits = resnet.apply_dense(ONE, student, images, train=True)[0]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, probe.labels).mean()
-
-    step = 3e-3
-    shifts = step * jnp.eye(len(flat))
-    slopes = restore((loss(flat + shifts) - loss(flat - shifts)) / (2 * step))
-    norms = sum(np.linalg.norm(slope) for slope in kernels_of(slopes))
-    assert saliency.gradient_norm(candidates)[0] == pytest.approx(norms, rel=0.01)
-    expected = saliency_sum(slopes, variables["params"])
-    assert saliency.snip(candidates)[0] == pytest.approx(expected, rel=0.01)
-
-
-def stem_weights(space, variables, architecture, shared):
+def stem_weights(space, variables, architecture):
     return variables["params"]["stem_conv"]["kernel"]
 
 
 def test_random_init_follows_the_student_id():
-    fresh = CANDIDATES._replace(kind="random_init")
+    fresh = STUDENTS._replace(kind="random_init")
     other = fresh._replace(student_ids=fresh.student_ids + np.int32([0, 9, 0]))
-    first, second = map_students(fresh, stem_weights), map_students(other, stem_weights)
+    first, second = (map_students(stem_weights, students) for students in (fresh, other))
     assert [np.array_equal(*pair) for pair in zip(first, second, strict=True)] == [1, 0, 1]
     assert not first[2][..., 3:].any()
 
 
 def test_impossible_inheritance_is_refused():
     narrowing = ResNetSpace((4, 2), 1, strides=(1, 2))
-    students = CANDIDATES._replace(
-        space=narrowing, variables=draw_teacher(narrowing), kind="copy_paste_last"
-    )
+    students = the_teacher(narrowing, draw_teacher(narrowing))._replace(kind="copy_paste_last")
     with pytest.raises(UserError, match="stages that never narrow"):
-        map_students(students, stem_weights)
+        CANDIDATES._replace(students=students).map(stem_weights)

@@ -14,16 +14,23 @@ from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.database import StudentRecord
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
-from dass_jax.search_space import ResNetSpace, stack
+from dass_jax.search_space import Architecture, ResNetSpace, stack
+from dass_jax.untrained import Untrained
 
 SPACE = ResNetSpace((4, 6), 2, strides=(1, 2))
 NO_IMAGES = Split(jnp.zeros((0, 8, 8, 3), jnp.uint8), jnp.zeros(0, jnp.int32))
-MEASURED = 14
+MEASURED = 11
 
 
-SAMPLED = jax.tree.map(
-    np.asarray, jax.jit(jax.vmap(SPACE.sample))(jax.random.split(jax.random.key(8), 20))
-)
+def draw_students(count):
+    rng = np.random.default_rng(8)
+    depths = rng.integers(1, 3, (count, 2), np.int32)
+    widths = np.stack([rng.integers(2, 5, (count, 2)), rng.integers(3, 7, (count, 2))], axis=1)
+    present = np.arange(2) < depths[..., None]
+    return Architecture(depths, np.where(present, widths, 0).astype(np.int32))
+
+
+SAMPLED = draw_students(20)
 
 
 def record(student_id, final, **changes):
@@ -42,18 +49,12 @@ def record(student_id, final, **changes):
 
 def measured_students(final):
     count = len(final)
-    return Candidates(
-        space=SPACE,
-        image_size=8,
-        variables=resnet.variable_shapes(SPACE, 3),
-        architectures=jax.tree.map(lambda leaf: leaf[:count], SAMPLED),
-        student_ids=np.arange(10, 10 + count, dtype=np.int32),
-        init_key=jax.random.key(0),
-        kind="copy_paste_first",
-        probe=NO_IMAGES,
-        valid=NO_IMAGES,
-        records=[record(10 + row, value) for row, value in enumerate(final)],
-    )
+    architectures = jax.tree.map(lambda leaf: leaf[:count], SAMPLED)
+    ids = np.arange(10, 10 + count, dtype=np.int32)
+    teacher = resnet.variable_shapes(SPACE, 3)
+    students = Untrained(SPACE, teacher, architectures, ids, jax.random.key(0))
+    records = [record(10 + row, value) for row, value in enumerate(final)]
+    return Candidates(students, 8, NO_IMAGES, NO_IMAGES, records)
 
 
 def test_short_distillation_reads_the_curve_at_a_third():
@@ -152,7 +153,8 @@ def test_features_are_standardised_and_constant_ones_are_nothing():
     assert features.shape == (MEASURED, 2 + 2 * SPACE.num_stages)
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(features.std(0), 1)
-    alike = students._replace(architectures=stack([SPACE.full()] * MEASURED))
+    same = students.students._replace(architectures=stack([SPACE.full()] * MEASURED))
+    alike = students._replace(students=same)
     assert not measured.architecture_features(alike).any()
     assert not measured.few_shot_regression(alike).any()
 

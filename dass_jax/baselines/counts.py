@@ -9,22 +9,24 @@ from dass_jax.baselines.candidates import Candidates
 
 def num_params(candidates: Candidates) -> Float[np.ndarray, " N"]:
     """Trainable parameters."""
-    classes = resnet.num_classes(candidates.variables)
-    counts = cost.num_params(candidates.space, candidates.architectures, num_classes=classes)
+    students = candidates.students
+    classes = resnet.num_classes(students.variables)
+    counts = cost.num_params(students.space, students.architectures, num_classes=classes)
     return counts.astype(float)
 
 
 def num_flops(candidates: Candidates) -> Float[np.ndarray, " N"]:
     """Multiply-adds of the convolutions and the dense layer for one image."""
+    students = candidates.students
     counts = cost.num_flops(
-        candidates.space,
-        candidates.architectures,
+        students.space,
+        students.architectures,
         image_size=candidates.image_size,
-        num_classes=resnet.num_classes(candidates.variables),
+        num_classes=resnet.num_classes(students.variables),
     )
     return counts.astype(float)
 
 
 def total_depth(candidates: Candidates) -> Float[np.ndarray, " N"]:
     """Active blocks of all stages together."""
-    return np.asarray(candidates.architectures.depths).sum(-1).astype(float)
+    return np.asarray(candidates.students.architectures.depths).sum(-1).astype(float)

@@ -7,8 +7,8 @@ a subnet by its validation accuracy, as FastNAS of NVIDIA Model Optimizer does.
 Dimension letters: N students, B probe images, H W image size, C classes.
 """
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from dass_jax import resnet
-from dass_jax.baselines.candidates import Candidates, PerStudent, calls, map_students, run_call
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.data.augmentation import normalize
 from dass_jax.distillation import kd_loss
-from dass_jax.evaluation import Split, evaluate
+from dass_jax.evaluation import Split, accuracy
+from dass_jax.probing import teacher_response
 from dass_jax.search_space import Architecture, ResNetSpace
 
 _BATCH_SHARE = 0.1  # of a batch in the running statistics, see ``layers.BatchNorm``
@@ -68,28 +69,15 @@ def recalibrate(
     return variables | {"batch_stats": jax.tree_util.tree_map_with_path(whole, stats)}
 
 
-def _as_inherited(
-    space: ResNetSpace, variables: resnet.Variables, architecture: Architecture, images: Array
-) -> resnet.Variables:
-    del space, architecture, images
-    return variables
-
-
-def _accuracy(candidates: Candidates, prepare: PerStudent) -> Float[np.ndarray, " N"]:
-    parts = []
-    for call in calls(candidates):
-        variables = run_call(candidates, prepare, candidates.probe.images, *call)
-        parts.append(
-            evaluate(
-                candidates.space,
-                variables,
-                call[0],
-                candidates.valid,
-                networks_per_step=candidates.networks_per_step,
-            )
-        )
-    accuracies = np.concatenate([np.asarray(part, float) for part in parts])
-    return accuracies[: len(candidates.student_ids)]
+def _recalibrated_accuracy(
+    space: ResNetSpace,
+    variables: resnet.Variables,
+    architecture: Architecture,
+    images: UInt8[Array, "B H W 3"],
+    data: Split,
+) -> Float[Array, ""]:
+    variables = recalibrate(space, variables, architecture, images)
+    return accuracy(space, variables, architecture, data)
 
 
 def remapped_accuracy(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -101,7 +89,7 @@ def remapped_accuracy(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One accuracy per student, in [0, 1].
     """
-    return _accuracy(candidates, _as_inherited)
+    return candidates.map(accuracy, candidates.valid).astype(float)
 
 
 def recalibrated_accuracy(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -113,23 +101,17 @@ def recalibrated_accuracy(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One accuracy per student, in [0, 1].
     """
-    return _accuracy(candidates, recalibrate)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _teacher_logits(
-    space: ResNetSpace, variables: resnet.Variables, images: UInt8[Array, "B H W 3"]
-) -> Float[Array, "B C"]:
-    return resnet.apply(space, variables, space.full(), normalize(images), train=False)[0]
+    images = candidates.probe.images
+    return candidates.map(_recalibrated_accuracy, images, candidates.valid).astype(float)
 
 
 def _loss(
     space: ResNetSpace,
     variables: resnet.Variables,
     architecture: Architecture,
-    shared: tuple[Split, Array],
+    probe: Split,
+    teacher_logits: Float[Array, "B C"],
 ) -> Float[Array, ""]:
-    probe, teacher_logits = shared
     images = normalize(probe.images)
     logits = resnet.apply(space, variables, architecture, images, train=False)[0]
     return kd_loss(logits, teacher_logits, probe.labels)
@@ -139,16 +121,17 @@ def _recalibrated_loss(
     space: ResNetSpace,
     variables: resnet.Variables,
     architecture: Architecture,
-    shared: tuple[Split, Array],
+    probe: Split,
+    teacher_logits: Float[Array, "B C"],
 ) -> Float[Array, ""]:
-    variables = recalibrate(space, variables, architecture, shared[0].images)
-    return _loss(space, variables, architecture, shared)
+    variables = recalibrate(space, variables, architecture, probe.images)
+    return _loss(space, variables, architecture, probe, teacher_logits)
 
 
-def _agreement(candidates: Candidates, loss: PerStudent) -> Float[np.ndarray, " N"]:
-    images = candidates.probe.images
-    teacher_logits = _teacher_logits(candidates.space, candidates.variables, images)
-    return -map_students(candidates, loss, (candidates.probe, teacher_logits)).astype(float)
+def _agreement(candidates: Candidates, loss: Callable[..., Array]) -> Float[np.ndarray, " N"]:
+    students, probe = candidates.students, candidates.probe
+    teacher = teacher_response(students.space, students.variables, probe.images)
+    return -candidates.map(loss, probe, teacher.logits).astype(float)
 
 
 def negative_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:

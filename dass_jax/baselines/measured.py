@@ -31,10 +31,11 @@ def _records(candidates: Candidates, name: str) -> Sequence[StudentRecord]:
     records = candidates.records
     if records is None:
         raise UserError(f"the baseline {name!r} needs measured students: give their records")
-    if [record.student_id for record in records] != np.asarray(candidates.student_ids).tolist():
+    ids = np.asarray(candidates.students.student_ids).tolist()
+    if [record.student_id for record in records] != ids:
         raise UserError(
             f"the baseline {name!r} needs one record per student, in the students' order: "
-            f"got {len(records)} records of {len(candidates.student_ids)} students"
+            f"got {len(records)} records of {len(ids)} students"
         )
     return records
 
@@ -79,8 +80,9 @@ def architecture_features(candidates: Candidates) -> Float[np.ndarray, "N F"]:
     Returns:
       Features with mean 0 and deviation 1 over the students; 0 where all students are alike.
     """
-    depths = np.asarray(candidates.architectures.depths, float)
-    widths = np.asarray(candidates.architectures.widths, float).sum(-1) / depths
+    architectures = candidates.students.architectures
+    depths = np.asarray(architectures.depths, float)
+    widths = np.asarray(architectures.widths, float).sum(-1) / depths
     logarithms = np.log([num_flops(candidates), num_params(candidates)]).T
     features = np.concatenate([logarithms, depths, widths], axis=1)
     alike = np.ptp(features, axis=0) == 0

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 
 from dass_jax import resnet
-from dass_jax.baselines.candidates import Candidates, map_students
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.network import Block, convolve, fold_blocks, normalize_batch
 from dass_jax.data.augmentation import normalize
 from dass_jax.layers import channel_mask, shortcut
@@ -65,7 +65,7 @@ def relu_kernels(candidates: Candidates) -> Float[np.ndarray, "N B B"]:
     Returns:
       Whole numbers; the diagonal is the student's number of units.
     """
-    return map_students(candidates, _kernel, candidates.probe.images).astype(float)
+    return candidates.map(_kernel, candidates.probe.images).astype(float)
 
 
 def naswot(candidates: Candidates) -> Float[np.ndarray, " N"]:

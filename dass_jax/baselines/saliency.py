@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from dass_jax import resnet
-from dass_jax.baselines.candidates import Candidates, map_students
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.network import kernels
 from dass_jax.data.augmentation import normalize
 from dass_jax.evaluation import Split
@@ -64,7 +64,7 @@ def gradient_norm(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One score per student.
     """
-    return map_students(candidates, _saliency, candidates.probe).gradient_norm.astype(float)
+    return candidates.map(_saliency, candidates.probe).gradient_norm.astype(float)
 
 
 def snip(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -80,4 +80,4 @@ def snip(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One score per student.
     """
-    return map_students(candidates, _saliency, candidates.probe).snip.astype(float)
+    return candidates.map(_saliency, candidates.probe).snip.astype(float)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dass_jax import resnet
-from dass_jax.baselines.candidates import Candidates, map_students
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.data.augmentation import normalize
 from dass_jax.evaluation import Split
 from dass_jax.search_space import Architecture, ResNetSpace
@@ -75,9 +75,9 @@ def _similarity(
     space: ResNetSpace,
     variables: resnet.Variables,
     architecture: Architecture,
-    shared: tuple[Split, Grams],
+    probe: Split,
+    teacher: Grams,
 ) -> Float[Array, ""]:
-    probe, teacher = shared
     student = _network_grams(space, variables, architecture, probe)
     distances = [
         jnp.mean(jnp.sum(jnp.square(ours - theirs), axis=1))
@@ -103,5 +103,6 @@ def diswot(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One score per student, at most 0, which the teacher itself has.
     """
-    teacher = _teacher_grams(candidates.space, candidates.variables, candidates.probe)
-    return map_students(candidates, _similarity, (candidates.probe, teacher)).astype(float)
+    students, probe = candidates.students, candidates.probe
+    teacher = _teacher_grams(students.space, students.variables, probe)
+    return candidates.map(_similarity, probe, teacher).astype(float)

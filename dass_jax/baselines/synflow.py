@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dass_jax import resnet
-from dass_jax.baselines.candidates import Candidates, map_students
+from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.network import Block, convolve, fold_blocks, kernels
 from dass_jax.layers import shortcut
 from dass_jax.search_space import Architecture, ResNetSpace
@@ -74,4 +74,4 @@ def synflow(candidates: Candidates) -> Float[np.ndarray, " N"]:
       One score per student, minus infinity where nothing flows.
     """
     image = jnp.ones((1, candidates.image_size, candidates.image_size, 3))
-    return map_students(candidates, _log_synflow, image).astype(float)
+    return candidates.map(_log_synflow, image).astype(float)

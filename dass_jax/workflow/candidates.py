@@ -35,16 +35,10 @@ def baseline_candidates(
       student_ids: Their stable ids.
       records: The same students measured, for baselines that look at measurements.
     """
-    students = untrained_students(experiment, spec, teacher, architectures, student_ids)
     chosen = probe_images(experiment, spec, images)
     return Candidates(
-        space=students.space,
+        students=untrained_students(experiment, spec, teacher, architectures, student_ids),
         image_size=experiment.image_size,
-        variables=students.variables,
-        architectures=students.architectures,
-        student_ids=students.student_ids,
-        init_key=students.init_key,
-        kind=students.kind,
         probe=Split(images.train.images[chosen], images.train.labels[chosen]),
         valid=images.valid,
         records=records,
