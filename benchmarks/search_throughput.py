@@ -21,13 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dass_jax import cli, cost, resnet
+from dass_jax import cost, resnet
 from dass_jax.compilations import compilations
 from dass_jax.console import console, print_table
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
 from dass_jax.meta_training import init_states
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
+from dass_jax.runtime import set_up_jax
 from dass_jax.search_space import Architecture, ResNetSpace, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.uncertainty import Calibration
@@ -156,7 +157,7 @@ def report(variants: list[Variant], product: Variant, flops: float, padded: floa
 
 def main(arguments: list[str]) -> None:
     """Measures everything."""
-    cli.set_up_jax()
+    set_up_jax()
     space = ResNetSpace(tuple(map(int, _WIDTHS.value)), _DEPTH.value)
     experiment = Experiment(
         image_size=_IMAGE_SIZE.value, space=space, predictor=PredictorConfig(_INPUTS.value)

@@ -3,7 +3,6 @@
 Nothing here imports JAX before the flags are parsed, so that ``--help`` answers at once.
 """
 
-import os
 import pathlib
 import re
 import sys
@@ -14,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dass_jax.errors import UserError
+from dass_jax.runtime import set_up_jax
 
 if TYPE_CHECKING:
     from dass_jax.experiment import Experiment
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 _INTERRUPTED = 130
-# more networks at a time would fall out of the cache that the cores share
-_MOST_CPU_DEVICES = 8
 
 
 def _program() -> str:
@@ -52,26 +50,6 @@ def _print_help(program: str, description: str, usage: str) -> None:
     print(f"{description}\n\nusage: {program} {usage} [--flag=value]\n")
     for flag in listed:
         print(f"  --{flag.name:<22}{flag.help}")
-    print("\nA stopped command goes on where it was when it is run again.")
-
-
-def set_up_jax() -> None:
-    """Keeps compiled functions between commands, and third parties' chatter out of the output."""
-    import jax
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)
-    # float32 means float32, also where the hardware would round to TF32 or bfloat16 by itself
-    jax.config.update("jax_default_matmul_precision", "float32")
-    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get(
-        "XLA_FLAGS", ""
-    ):
-        # XLA hardly spreads a narrow convolution over cores, but each core can have its own network
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CPU_DEVICES))
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(cache / "dass_jax" / "compiled"))
 
 
 def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None:
@@ -106,7 +84,8 @@ def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None
         with only_process(workdir.root):
             main(settings, workdir)
 
-    run_plain(call, description, "--config=configs/NAME.py --workdir=DIR", check_config)
+    resumable = f"{description}\n\nA stopped command goes on where it was when it is run again."
+    run_plain(call, resumable, "--config=configs/NAME.py --workdir=DIR", check_config)
 
 
 def run_plain(

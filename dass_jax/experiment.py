@@ -119,7 +119,7 @@ class Experiment:
     @property
     def student_tasks(self) -> tuple[TaskSpec, ...]:
         """The tasks that students are distilled for."""
-        return tuple(spec for spec in self.tasks if spec.role != "pretrain")
+        return tuple(s for s in self.tasks if s.role != "pretrain" and s.students != 0)
 
     def with_role(self, *roles: str) -> tuple[TaskSpec, ...]:
         """The tasks that have one of these roles."""

@@ -37,7 +37,7 @@ class TaskSpec:
         one is trained if None.
       teacher_accuracy: Its accuracy, a fraction; measured on the validation images if None.
       students: How many students are measured; this task's own instead of the experiment's, if
-        given.
+        given. 0 suits a task that one only wants a student for.
       replicates: How often each student is distilled, likewise.
     """
 
@@ -68,6 +68,8 @@ class TaskSpec:
             raise UserError(
                 f"task name {self.name!r}: use letters, digits, '_' and '-', it names a folder"
             )
+        if self.students == 0 and self.role in ("meta_train", "meta_valid"):
+            raise UserError(f"task {self.name}: the predictor needs students of a {self.role} task")
         if self.teacher is not None and self.teacher_init is not None:
             raise UserError(f"task {self.name}: give teacher or teacher_init, not both")
         if self.teacher_accuracy is not None:

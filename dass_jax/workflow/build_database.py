@@ -113,10 +113,10 @@ def _facts(images: prepare.TaskImages, spec: TaskSpec, teacher: TeacherResult) -
 
 def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
     """Measures the students of one task that are not measured yet."""
-    if spec.role == "pretrain":
-        if not prepare.has_teacher(workdir, spec):
-            images = prepare.load_images(experiment, spec)
-            prepare.ensure_teacher(experiment, workdir, spec, images)
+    if spec.role == "pretrain" and not prepare.has_teacher(workdir, spec):
+        images = prepare.load_images(experiment, spec)
+        prepare.ensure_teacher(experiment, workdir, spec, images)
+    if spec not in experiment.student_tasks:
         return
     recipe = student_recipe(experiment, spec, experiment.kd)
     db.open_task(workdir.database, spec.name, recipe)

@@ -87,7 +87,7 @@ def measured_rate(experiment: Experiment) -> float:
 
 def missing_students(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[list[int]]:
     """The students of a task that are not measured, for each replicate."""
-    if spec.role == "pretrain":
+    if spec not in experiment.student_tasks:
         return []
     settings = experiment.database_of(spec)
     records = db.read_records(workdir.database, spec.name)
@@ -242,7 +242,11 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
     Raises:
       UserError: If the images of a task that is not finished cannot be read.
     """
-    plans = [plan_task(experiment, workdir, spec) for spec in experiment.tasks]
+    plans = [
+        plan_task(experiment, workdir, spec)
+        for spec in experiment.tasks
+        if spec.role == "pretrain" or spec in experiment.student_tasks
+    ]
     work = sum(plan.teacher_work + plan.student_work for plan in plans)
     # nothing is compiled to say that nothing is left
     rate = measured_rate(experiment) if work else 1.0

@@ -85,7 +85,7 @@ def _measured(
     }
 
 
-def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None:
+def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
     """Searches a student for one task and writes ``search.json``, a report, a table and plots.
 
     The teacher is trained if it is missing. A finished search is printed again.
@@ -94,6 +94,13 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
       experiment: The settings.
       workdir: Where the predictor lies and the results go.
       spec: The task; it should not be one that the predictor was trained on.
+
+    Returns:
+      What ``search.json`` holds.
+
+    Raises:
+      UserError: If there is no predictor, the teacher or the budget does not fit, or the folder
+        holds a search with other settings.
     """
     check_rivals(experiment.search.rivals)
     predictor = load_predictor(workdir.predictor, experiment)
@@ -115,6 +122,7 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> None
         write_json(path, result)
     print_search(result)
     console.print(f"Files: {folder}")
+    return result
 
 
 def _search(

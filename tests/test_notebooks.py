@@ -1,0 +1,75 @@
+"""The notebooks run from the first cell to the last, with smaller numbers."""
+
+import json
+import pathlib
+import re
+
+import matplotlib
+import pytest
+
+NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
+
+# instead of the cell that is tagged "parameters"
+SMALL = {
+    "quickstart": {
+        "TEACHER_EPOCHS": 2, "STUDENT_EPOCHS": 2, "STUDENTS": 2, "EPISODES": 4, "CANDIDATES": 6,
+        "IMAGES_PER_CLASS": 8,
+    },
+    "own_dataset_and_teacher": {
+        "CLASSES": 3, "STUDENTS": 2, "EPOCHS": 2, "TEACHER_EPOCHS": 2, "EPISODES": 4,
+        "CANDIDATES": 64, "VERIFY": 2,
+    },
+    "reading_a_database": {},
+}  # fmt: skip
+DATABASE = str(NOTEBOOKS.parent / "results" / "quickstart" / "database")
+
+
+def cells(name):
+    """The code cells of a notebook with their tags."""
+    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    return [
+        ("".join(cell["source"]), cell["metadata"].get("tags", []))
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+
+
+def test_every_notebook_is_tested():
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == SMALL.keys()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_notebooks_are_clean_and_use_the_public_interface(name):
+    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+    code = "\n".join(source for source, _ in cells(name))
+    assert not re.findall(r"dass_jax\._|from dass_jax|import dass_jax\.", code)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_notebook_runs(name, tmp_path, monkeypatch, capsys):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    # its plots are shown, which does nothing here
+    monkeypatch.setattr("matplotlib.pyplot.show", matplotlib.pyplot.close)
+    shown = []
+    scope = {"__name__": name}
+    for source, tags in cells(name):
+        if "install" in tags:
+            continue
+        exec(compile(source, f"{name}.ipynb", "exec"), scope)
+        if "parameters" in tags:
+            unknown = SMALL[name].keys() - scope.keys()
+            assert not unknown
+            scope |= SMALL[name] | ({"DATABASE": DATABASE} if "DATABASE" in scope else {})
+        if "display" in scope:
+            scope["display"] = shown.append
+    if name == "reading_a_database":
+        assert "test-retest" in capsys.readouterr().out
+    else:
+        (page,) = shown
+        assert "<svg" in page.data
+        assert scope["found"]["top"]
+        assert scope["student"].config.num_classes
