@@ -1,7 +1,7 @@
 """What each ingredient of the predictor earns, on the database of unseen_32.py.
 
 Command:  W=work/unseen_32   # with the database; see unseen_32.py
-          for v in STA S T A ST SA STAD flat noadapt first support teacher data rank; do
+          for v in STA S T A ST SA STAD flat noadapt first support teacher data rank K C KC; do
             bin/meta_train.py --config=configs/ablations.py:$v --workdir=$W --predictor=$W/$v
             p="$p --predictor=$W/$v"
           done
@@ -20,6 +20,9 @@ VARIANTS = {
     "support": ({}, {"support_students": 4}),
     "teacher": ({"scale": "teacher"}, {}),
     "data": ({"inputs": "STAIDK", "scale": "teacher"}, {}),
+    "K": ({"inputs": "K", "scale": "teacher"}, {}),
+    "C": ({"inputs": "C", "scale": "teacher"}, {}),
+    "KC": ({"inputs": "KC", "scale": "teacher"}, {}),
     "rank": ({"inputs": "AK", "scale": "teacher"}, {"rank_weight": 0.1}),
 }
 

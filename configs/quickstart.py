@@ -33,6 +33,8 @@ def get_config():
     config.meta.learning_rate = 2e-3
     config.meta.episodes = 300
     config.search.max_flops = "50%"
+    config.search.verify = 4
+    config.search.rivals = ("parameters",)
     roles = {
         "strokes": "meta_train",
         "gratings": "meta_train",

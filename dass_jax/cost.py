@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from dass_jax.search_space import Architecture, ResNetSpace
 
@@ -108,6 +108,30 @@ def num_bytes(
     # two normalisations in a block, each with a mean and a variance per channel
     statistics = 2 * conv.stem + 4 * conv.widths.sum((-2, -1))
     return np.asarray(4 * (num_params(space, architecture, **sizes) + statistics))
+
+
+def log_shares(
+    space: ResNetSpace, architecture: Architecture, *, image_size: int
+) -> Float[np.ndarray, "*K 3"]:
+    """Logarithms of a student's shares of its teacher's multiply-adds, parameters and blocks.
+
+    The dense layer is left out, so that the number of classes changes nothing.
+
+    Args:
+      space: The search space.
+      architecture: One architecture or a batch of them.
+      image_size: Height and width of the image in pixels.
+
+    Returns:
+      Three numbers for each architecture, 0 for the teacher, float32.
+    """
+
+    def counts(one: Architecture) -> np.ndarray:
+        flops = num_flops(space, one, image_size=image_size, num_classes=0)
+        blocks = np.asarray(one.depths).sum(-1)
+        return np.stack([flops, num_params(space, one, num_classes=0), blocks], -1)
+
+    return np.log(counts(architecture) / counts(space.full())).astype(np.float32)
 
 
 def at_full_width(space: ResNetSpace, architecture: Architecture) -> Architecture:

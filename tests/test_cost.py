@@ -124,3 +124,17 @@ def test_huge_networks_do_not_overflow():
     expected = 9 * (3 * width + 2 * depth * width**2) + (2 + 4 * depth) * width + 10 * (width + 1)
     assert expected > 2**32
     assert int(params) == expected
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_shares_of_the_teacher(name):
+    space, size = SPACES[name], IMAGE_SIZE[name]
+    batch = students(space)
+    shares = cost.log_shares(space, batch, image_size=size)
+    # the full one is the second last, the smallest the last
+    np.testing.assert_array_equal(shares[-2], 0)
+    assert (shares[-1] <= shares.min(0)).all()
+    for row, one in enumerate(unstack(batch)):
+        np.testing.assert_array_equal(cost.log_shares(space, one, image_size=size), shares[row])
+        kernels = np.exp(shares[row, 1]) * cost.num_params(space, space.full(), num_classes=0)
+        assert round(kernels) == cost.num_params(space, one, num_classes=0)

@@ -23,7 +23,7 @@ SMALL = {
     "architecture_features": 5,
     "head_features": 7,
 }
-COMBINATIONS = [*"STAIK", "SA", "TI", "AD", "IDK", "STA", "STAIDK"]
+COMBINATIONS = [*"STAIKC", "SA", "TI", "AD", "IDK", "KC", "STA", "STAIDKC"]
 SPACE = ResNetSpace((3, 6), 2, strides=(1, 2))
 
 
@@ -46,6 +46,7 @@ def random_inputs(students=3, seed=0):
             encoding=jax.vmap(SPACE.encode)(architectures),
             image_map=values(count, 4, 4, 3),
             disagreement=values(count, 8),
+            costs=values(count, 3),
         )
 
     sampled = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(seed), students))
@@ -78,7 +79,7 @@ def test_matches_the_official_prediction(order):
 
 @pytest.mark.parametrize("architecture", ["graph", "flat"])
 def test_a_batch_equals_its_students_one_by_one(architecture):
-    predictor = AccuracyPredictor(config("STAIDK", architecture=architecture))
+    predictor = AccuracyPredictor(config("STAIDKC", architecture=architecture))
     inputs = random_inputs()
     variables = random_variables(predictor, inputs)
     apply = jax.jit(predictor.apply)
@@ -98,6 +99,7 @@ READS = {
     "I": {"students.image_map", "teacher.image_map"},
     "D": {"images"},
     "K": {"students.disagreement"},
+    "C": {"students.costs"},
 }
 
 

@@ -1,7 +1,7 @@
 """What the predictor sees of the students of one task.
 
 Dimension letters: B students, h w C activation map, E length of a flat encoding, K measures of
-disagreement, P images.
+disagreement, P images, N shares of costs.
 """
 
 from typing import NamedTuple
@@ -20,6 +20,7 @@ class StudentInputs(NamedTuple):
       encoding: The architecture as the flat numbers of DaSS.
       image_map: The last activation map, averaged over images of the task.
       disagreement: How far the student is from the teacher on these images.
+      costs: The student's shares of the teacher's costs, see ``cost.log_shares``.
     """
 
     noise_map: Float[Array, "*B h w C"] | None = None
@@ -27,6 +28,7 @@ class StudentInputs(NamedTuple):
     encoding: Float[Array, "*B E"] | None = None
     image_map: Float[Array, "*B h w C"] | None = None
     disagreement: Float[Array, "*B K"] | None = None
+    costs: Float[Array, "*B N"] | None = None
 
 
 class PredictorInputs(NamedTuple):

@@ -3,7 +3,8 @@
 As in DaSS (ICLR 2023), embeddings of the student's function (S), of its architecture (A)
 and of the teacher's function (T) are concatenated and mapped to one number. Beyond DaSS, the
 function may be seen on images of the task (I), the dataset may be encoded (D), and the untrained
-student's disagreement with the teacher (K) may be told.
+student's disagreement with the teacher (K) and its size (C), the strongest simple baseline, may be
+told.
 
 Dimension letters: B students of one task, F features of an embedding.
 """
@@ -26,7 +27,7 @@ from dass_jax.predictor.functional_encoder import FunctionalEncoder
 from dass_jax.predictor.initializers import torch_dense
 from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
 
-INPUTS = "STAIDK"
+INPUTS = "STAIDKC"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ class PredictorConfig:
       inputs: What the predictor sees, any of these letters, in any order, kept in this one: S
         (student's function on noise), T (teacher's function on noise), A (architecture), I
         (student's and teacher's function on images of the task), D (dataset), K (student's
-        disagreement with the teacher on these images, before training).
+        disagreement with the teacher on these images, before training), C (student's costs as
+        shares of the teacher's).
       architecture: How A is encoded: as a ``graph``, which serves any search space, or ``flat`` as
         in the paper.
       scale: What the network's output means: ``accuracy`` as it is, as in the paper, or
@@ -82,7 +84,9 @@ class PredictorConfig:
                 f"{', '.join(INPUTS)}, each once"
             )
         if ordered == "D":
-            raise UserError("predictor inputs 'D' tell no students apart: add one of S, A, I and K")
+            raise UserError(
+                "predictor inputs 'D' tell no students apart: add one of S, A, I, K and C"
+            )
         object.__setattr__(self, "inputs", ordered)
         for field in dataclasses.fields(self):
             if field.type is int and getattr(self, field.name) < 1:
@@ -123,6 +127,7 @@ class AccuracyPredictor(nn.Module):
             "I": lambda: self._functional("image_encoder", _beside(students, teacher)),
             "D": lambda: self._dataset(inputs.images),
             "K": lambda: _given(students.disagreement),
+            "C": lambda: _given(students.costs),
         }
         embeddings = [embed[letter]() for letter in embed if letter in self.config.inputs]
         # what describes the task is embedded once, then repeated

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
+from dass_jax import cost, functional, probing, resnet
 from dass_jax import database as db
-from dass_jax import functional, probing, resnet
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
@@ -83,6 +83,11 @@ def student_inputs(
     elif "A" in config.inputs:
         num_classes = resnet.num_classes(students.variables)
         inputs = inputs._replace(graph=_graphs(experiment, architectures, num_classes))
+    if "C" in config.inputs:
+        shares = cost.log_shares(
+            students.space, students.architectures, image_size=experiment.image_size
+        )
+        inputs = inputs._replace(costs=jnp.asarray(shares))
     if images is not None and not set("IK").isdisjoint(config.inputs):
         teacher = probing.teacher_response(students.space, students.variables, images)
         probe = probing.probe(students, images, teacher)
@@ -175,6 +180,7 @@ def example_task(experiment: Experiment) -> TaskBatch:
         encoding=space.encode(space.full()),
         image_map=maps,
         disagreement=jnp.zeros(2 * len(probing.MEASURES)),
+        costs=jnp.zeros(3),
     )
     return TaskBatch(
         students=jax.tree.map(lambda leaf: leaf[None], teacher),
