@@ -229,6 +229,16 @@ def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, image
     assert size == summary["num_params"] == result["top"][0]["params"]
 
 
+def test_the_summary_reports_the_test_accuracy_over_seeds(finished, result):
+    (folder,) = (finished.root / "students" / UNSEEN).iterdir()
+    summary = read_json(folder / "summary.json")
+    tests = [student["test_accuracy"] for student in result["winner"]]
+    expected = {"mean": np.mean(tests), "deviation": np.std(tests, ddof=1)}
+    assert summary["test_accuracy"] == pytest.approx(expected)
+    validation = [student["final_accuracy"] for student in result["winner"]]
+    assert summary["best_on_validation"] == np.argmax(validation)
+
+
 def test_the_result_of_a_search_is_complete(experiment, finished, result):
     expected = {
         "task", "seed", "versions", "device", "algorithm", "budget", "teacher", "candidates", "top",

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -177,6 +178,24 @@ def distil_winner(
     return results
 
 
+def kept_student(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, student: Student, replicate: int
+) -> tuple[pathlib.Path, Result] | None:
+    """Where the network of one seed is kept, with its results; None if it is not distilled yet.
+
+    Raises:
+      UserError: If it was made with other settings.
+    """
+    path = _path(experiment, workdir.student(spec.name), student, replicate)
+    return (path, _kept(experiment, spec, path)) if checkpoints.exists(path) else None
+
+
+def best_on_validation(results: Sequence[Result]) -> int:
+    """The seed whose network is the best on the validation images; its test accuracy has no say."""
+    accuracies = [-1 if result["diverged"] else result["final_accuracy"] for result in results]
+    return int(np.argmax(accuracies))
+
+
 def read_student(experiment: Experiment, path: pathlib.Path) -> Student:
     """Reads a student from JSON: its own file, or the first choice of a ``search.json``.
 
@@ -238,11 +257,18 @@ def _summarise(
     )
     params = cost.num_params(space, student.architecture, num_classes=classes)
     teacher_test = prepare.teacher_test_accuracy(workdir, spec)
+    best = best_on_validation(results)
+    tests = [result["test_accuracy"] for result in results]
     summary = {
         "task": spec.name,
         "flops": int(flops),
         "num_params": int(params),
         "teacher_test_accuracy": teacher_test,
+        "test_accuracy": {
+            "mean": statistics.mean(tests),
+            "deviation": statistics.stdev(tests) if len(tests) > 1 else None,
+        },
+        "best_on_validation": best,
         "replicates": results,
     }
     write_json(folder / "summary.json", summary)
@@ -252,7 +278,8 @@ def _summarise(
         ["multiply-adds", count(int(flops))],
         ["parameters", count(int(params))],
         ["teacher's test accuracy", percent(teacher_test)],
-        ["test accuracy", with_deviation([result["test_accuracy"] for result in results])],
+        ["test accuracy", with_deviation(tests)],
+        ["best on validation", f"seed {best}, {percent(results[best]['final_accuracy'])} there"],
         ["time", duration(sum(result["seconds"] for result in results))],
         ["networks", str(folder)],
     ]
