@@ -174,6 +174,27 @@ def require_recipe(
     return metadata
 
 
+def saved_shapes(folder: pathlib.Path) -> Any:
+    """Shapes and types of the newest save's arrays, as ``jax.ShapeDtypeStruct`` leaves.
+
+    Args:
+      folder: Where saves of this thing lie.
+
+    Returns:
+      A template for ``restore``, where any tree will do; named tuples become dicts.
+
+    Raises:
+      UserError: If there is none, or it is damaged.
+    """
+    step = latest_step(folder)
+    if step is None:
+        raise UserError(f"no checkpoint in {folder}")
+    with _damage_named(folder), _manager(folder, create=False) as manager:
+        saved = manager.item_metadata(step)["arrays"]
+    tree = getattr(saved, "tree", saved)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), tree)
+
+
 def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
     """Reads the newest save into the shape of a template.
 

@@ -48,6 +48,10 @@ class Workdir:
         """Distilled winners of a task."""
         return self.root / "students" / task
 
+    def export(self, task: str) -> pathlib.Path:
+        """The exported student of a task."""
+        return self.root / "export" / task
+
 
 def free_bytes(path: pathlib.Path) -> int:
     """What is free on the disk on which a file or folder lies, or will lie."""

@@ -14,6 +14,15 @@ FLAGS = {
     "build_database": EXPERIMENT,
     "distill": (*EXPERIMENT, "--task", "--architecture"),
     "evaluate": (*EXPERIMENT, "--database", "--predictor", "--task", "--output"),
+    "export": (
+        *EXPERIMENT,
+        "--task",
+        "--architecture",
+        "--replicate",
+        "--output",
+        "--formats",
+        "--overwrite",
+    ),
     "inspect_database": ("--workdir", "--task", "--output"),
     "meta_train": (*EXPERIMENT, "--predictor"),
     "prepare_data": ("--image_size", "--file", "--output"),
@@ -168,6 +177,12 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
         ("meta_train", [], "/database has no task gratings: run bin/build_database.py"),
         ("search", [], "/predictor/checkpoint: run bin/meta_train.py"),
         ("distill", ["--task=digits"], "/search/digits/search.json does not exist"),
+        ("export", [], "--task is missing: name the task whose student to export"),
+        (
+            "export",
+            ["--task=digits"],
+            "/search/digits/search.json does not exist: run bin/search.py",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(tmp_path, name, arguments, message):

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dass_jax
 from dass_jax import checkpoints, cost, resnet
 from dass_jax import database as db
 from dass_jax.baselines.measured import SHORT_DISTILLATION
 from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console
 from dass_jax.data.augmentation import normalize
+from dass_jax.deployment.exporting import DEFAULT_FORMATS
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.search_space import stack
@@ -28,6 +30,7 @@ from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
+from dass_jax.workflow.export import run_export
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
 from dass_jax.workflow.scorer import predict_students
@@ -237,6 +240,22 @@ def test_the_summary_reports_the_test_accuracy_over_seeds(finished, result):
     assert summary["test_accuracy"] == pytest.approx(expected)
     validation = [student["final_accuracy"] for student in result["winner"]]
     assert summary["best_on_validation"] == np.argmax(validation)
+
+
+def test_the_winner_leaves_as_files(experiment, finished, images, result, tmp_path):
+    run_export(
+        experiment, finished, experiment.task(UNSEEN),
+        read_student(experiment, finished.search(UNSEEN) / "search.json"),
+        replicate=None, formats=DEFAULT_FORMATS, output=tmp_path / "out", overwrite=False,
+    )  # fmt: skip
+    for name in DEFAULT_FORMATS:
+        student = dass_jax.load_student(tmp_path / "out", name)
+        correct = np.sum(student.predict(images.test.images) == np.asarray(images.test.labels))
+        accuracy = float(np.float32(correct) / np.float32(len(images.test.labels)))
+        winner = result["winner"][student.config.replicate]
+        assert accuracy == student.config.test_accuracy == winner["test_accuracy"]
+        assert student.config.class_names == ("0", "1", "2")
+        assert student.config.num_params == result["top"][0]["num_params"]
 
 
 def test_the_result_of_a_search_is_complete(experiment, finished, result):

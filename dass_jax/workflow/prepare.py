@@ -10,7 +10,7 @@ import numpy as np
 from dass_jax import checkpoints, cost, evaluation, training
 from dass_jax import teacher as teacher_lib
 from dass_jax.console import console, count, duration, percent, print_table, progress_bar
-from dass_jax.data.images import Images
+from dass_jax.data.images import ImageDataset, Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import Assignment, DistillConfig, views_needed
 from dass_jax.epochs import EpochReport
@@ -43,7 +43,11 @@ def _to_device(images: Images) -> Split:
 
 def load_images(experiment: Experiment, spec: TaskSpec) -> TaskImages:
     """Reads a task's images and puts them on the device."""
-    data = load_task(spec, experiment.image_size)
+    return on_device(load_task(spec, experiment.image_size))
+
+
+def on_device(data: ImageDataset) -> TaskImages:
+    """Puts a task's images on the device."""
     return TaskImages(
         _to_device(data.train), _to_device(data.valid), _to_device(data.test), data.num_classes
     )

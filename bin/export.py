@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Exports a distilled student: one folder from which it can be loaded elsewhere."""
+
+import pathlib
+
+from absl import flags
+
+from dass_jax import cli
+
+_TASK = flags.DEFINE_string("task", None, "The task.")
+_ARCHITECTURE = flags.DEFINE_string(
+    "architecture",
+    None,
+    "JSON file with depths and widths, or a search.json; by default the task's own search.json.",
+)
+_REPLICATE = flags.DEFINE_integer(
+    "replicate", None, "Which seed's network; by default the one with the best validation accuracy."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; WORKDIR/export/TASK by default.")
+_FORMATS = flags.DEFINE_list(
+    "formats",
+    None,
+    "Which of checkpoint, safetensors, stablehlo and onnx, separated by commas; by default all "
+    "but onnx, which needs dass_jax[onnx].",
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another student's export.")
+
+
+def main(experiment, workdir) -> None:
+    """Exports the student that a file names."""
+    from dass_jax.deployment.exporting import DEFAULT_FORMATS
+    from dass_jax.errors import UserError
+    from dass_jax.workflow import distill, export
+
+    if _TASK.value is None:
+        raise UserError("--task is missing: name the task whose student to export")
+    spec = experiment.task(_TASK.value)
+    default = workdir.search(spec.name) / "search.json"
+    if not _ARCHITECTURE.value and not default.exists():
+        raise UserError(
+            f"{default} does not exist: run bin/search.py, or name a student that bin/distill.py "
+            "distilled with --architecture"
+        )
+    path = pathlib.Path(_ARCHITECTURE.value) if _ARCHITECTURE.value else default
+    student = distill.read_student(experiment, path)
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir.export(spec.name)
+    export.run_export(
+        experiment,
+        workdir,
+        spec,
+        student,
+        replicate=_REPLICATE.value,
+        formats=DEFAULT_FORMATS if _FORMATS.value is None else _FORMATS.value,
+        output=output.expanduser(),
+        overwrite=_OVERWRITE.value,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,1 @@
+"""Distilled students as files that run elsewhere."""
