@@ -15,17 +15,13 @@ _ARCHITECTURE = flags.DEFINE_string(
 
 def main(experiment, workdir) -> None:
     """Distils the student that a file names."""
-    import pathlib
-
     from dass_jax.errors import UserError
     from dass_jax.workflow import distill
 
     if _TASK.value is None:
         raise UserError("--task is missing: name the task to distil for")
     spec = experiment.task(_TASK.value)
-    default = workdir.search(spec.name) / "search.json"
-    path = pathlib.Path(_ARCHITECTURE.value) if _ARCHITECTURE.value else default
-    student = distill.read_student(experiment, path)
+    student = distill.chosen_student(experiment, workdir, spec, _ARCHITECTURE.value)
     distill.run_distillation(experiment, workdir, spec, student)
 
 

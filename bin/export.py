@@ -35,23 +35,14 @@ def main(experiment, workdir) -> None:
     if _TASK.value is None:
         raise UserError("--task is missing: name the task whose student to export")
     spec = experiment.task(_TASK.value)
-    default = workdir.search(spec.name) / "search.json"
-    if not _ARCHITECTURE.value and not default.exists():
-        raise UserError(
-            f"{default} does not exist: run bin/search.py, or name a student that bin/distill.py "
-            "distilled with --architecture"
-        )
-    path = pathlib.Path(_ARCHITECTURE.value) if _ARCHITECTURE.value else default
-    student = distill.read_student(experiment, path)
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir.export(spec.name)
     export.run_export(
         experiment,
         workdir,
         spec,
-        student,
+        distill.chosen_student(experiment, workdir, spec, _ARCHITECTURE.value),
         replicate=_REPLICATE.value,
         formats=DEFAULT_FORMATS if _FORMATS.value is None else _FORMATS.value,
-        output=output.expanduser(),
+        output=pathlib.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
         overwrite=_OVERWRITE.value,
     )
 

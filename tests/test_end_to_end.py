@@ -261,7 +261,7 @@ def test_the_winner_leaves_as_files(experiment, finished, images, result, tmp_pa
 def test_the_result_of_a_search_is_complete(experiment, finished, result):
     expected = {
         "task", "seed", "versions", "device", "algorithm", "budget", "teacher", "candidates", "top",
-        "winner", "rivals", "measured", "seconds", "recipe",
+        "winner", "rivals", "measured", "latency", "seconds", "recipe",
     }  # fmt: skip
     assert expected == result.keys()
     assert (result["task"], result["seed"], result["candidates"]["count"]) == (UNSEEN, 0, 16)

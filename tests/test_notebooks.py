@@ -5,22 +5,29 @@ import pathlib
 import re
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 
 # instead of the cell that is tagged "parameters"
+TINY = {
+    "IMAGE_SIZE": 8,
+    "STAGE_WIDTHS": (4, 4, 4, 8),
+    "CLASSES": 3,
+    "SOURCES": {"strokes": "meta_train", "gratings": "meta_valid"},
+    "STUDENTS": 2,
+    "TEACHER_EPOCHS": 1,
+    "EPISODES": 2,
+    # two students everywhere, so that one compilation serves all
+    "VERIFY": 2,
+    "RANDOM_STUDENTS": 2,
+}
 SMALL = {
-    "quickstart": {
-        "TEACHER_EPOCHS": 2, "STUDENT_EPOCHS": 2, "STUDENTS": 2, "EPISODES": 4, "CANDIDATES": 6,
-        "IMAGES_PER_CLASS": 8,
-    },
-    "own_dataset_and_teacher": {
-        "CLASSES": 3, "STUDENTS": 2, "EPOCHS": 2, "TEACHER_EPOCHS": 2, "EPISODES": 4,
-        "CANDIDATES": 64, "VERIFY": 2,
-    },
+    "quickstart": TINY | {"IMAGES_PER_CLASS": 22, "STUDENT_EPOCHS": 2, "CANDIDATES": 6},
+    "own_dataset_and_teacher": TINY | {"EPOCHS": 2, "CANDIDATES": 64, "RANDOM_STUDENTS": 1},
     "reading_a_database": {},
-}  # fmt: skip
+}
 DATABASE = str(NOTEBOOKS.parent / "results" / "quickstart" / "database")
 
 
@@ -53,7 +60,7 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch, capsys):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     # its plots are shown, which does nothing here
-    monkeypatch.setattr("matplotlib.pyplot.show", matplotlib.pyplot.close)
+    monkeypatch.setattr(plt, "show", plt.close)
     shown = []
     scope = {"__name__": name}
     for source, tags in cells(name):

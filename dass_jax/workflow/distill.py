@@ -213,6 +213,31 @@ def read_student(experiment: Experiment, path: pathlib.Path) -> Student:
         raise UserError(f"{path} holds no architecture: give depths and widths") from error
 
 
+def chosen_student(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, path: str | None = None
+) -> Student:
+    """The student that a file names, by default the choice of the task's search.
+
+    Args:
+      experiment: The settings.
+      workdir: Where the search lies.
+      spec: The task.
+      path: As ``read_student`` takes.
+
+    Raises:
+      UserError: If there is no such file, or it holds no architecture of the space.
+    """
+    if path is not None:
+        return read_student(experiment, pathlib.Path(path).expanduser())
+    default = workdir.search(spec.name) / "search.json"
+    if not default.exists():
+        raise UserError(
+            f"{default} does not exist: run bin/search.py, or name a file with a student's depths "
+            "and widths with --architecture"
+        )
+    return read_student(experiment, default)
+
+
 def run_distillation(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, student: Student
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dass_jax import cost
 from dass_jax.console import console, count, percent, print_table
 from dass_jax.data.tasks import TaskSpec, load_task
-from dass_jax.deployment.exporting import CHECKED_IMAGES, export_student
+from dass_jax.deployment.exporting import CHECKED_IMAGES, DEFAULT_FORMATS, export_student
 from dass_jax.deployment.kept import read_kept
 from dass_jax.deployment.student_config import TeacherSummary
 from dass_jax.errors import UserError
@@ -21,28 +21,33 @@ def run_export(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
-    student: Student,
+    student: Student | None = None,
     *,
-    replicate: int | None,
-    formats: Collection[str],
-    output: pathlib.Path,
-    overwrite: bool,
-) -> None:
+    replicate: int | None = None,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    output: pathlib.Path | None = None,
+    overwrite: bool = False,
+) -> pathlib.Path:
     """Writes a distilled student into one folder and prints what is there.
 
     Args:
       experiment: The settings.
       workdir: Where the distilled networks lie.
       spec: The task.
-      student: The student.
+      student: The student; the choice of the task's search if None.
       replicate: The seed whose network is exported; the best on the validation images if None.
       formats: Names of formats.
-      output: The folder.
+      output: The folder; that of the work directory if None.
       overwrite: Whether it may hold another exported student before.
+
+    Returns:
+      The folder.
 
     Raises:
       UserError: If the student is not distilled yet, or cannot be exported there.
     """
+    student = student or distill.chosen_student(experiment, workdir, spec)
+    output = output or workdir.export(spec.name)
     chosen, folder = _choose(experiment, workdir, spec, student, replicate)
     config, variables = read_kept(folder)
     config = dataclasses.replace(
@@ -65,6 +70,7 @@ def run_export(
         text_columns=2,
     )
     console.print(f"Files: {output}")
+    return output
 
 
 def _choose(

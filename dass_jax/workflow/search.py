@@ -12,14 +12,14 @@ import numpy as np
 import dass_jax
 from dass_jax import database as db
 from dass_jax.baselines.recorded import RECORDED
-from dass_jax.budget import Budget, CostModel, Costs
+from dass_jax.budget import CostModel
 from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
+from dass_jax.latency import measure_latency
 from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest, require_equal
-from dass_jax.search.pareto import pareto_front
 from dass_jax.search.problem import Scored, SearchProblem
 from dass_jax.search.registry import ALGORITHMS
 from dass_jax.search_space import Architecture, unstack
@@ -27,11 +27,18 @@ from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.distill import Result, Student, distil_winner
+from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe
 from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
 from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer, predict_students
 from dass_jax.workflow.search_report import print_search, write_report
+from dass_jax.workflow.search_result import (
+    costs_of,
+    describe_candidates,
+    describe_teacher,
+    describe_top,
+)
 
 
 class _Clock:
@@ -152,7 +159,7 @@ def _search(
         winner = distil_winner(experiment, workdir, spec, assignment, student)
     with clock.phase("comparison"):
         rivals = choose_rivals(experiment, spec, problem, images, teacher)
-        describe = functools.partial(_costs_of, model)
+        describe = functools.partial(costs_of, model)
         others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
         measured = _measured(experiment, workdir, spec, teacher, predictor)
     return {
@@ -162,19 +169,27 @@ def _search(
         "device": str(jax.devices()[0].device_kind),
         "algorithm": config.algorithm,
         "budget": budget._asdict(),
-        "teacher": _describe_teacher(experiment, workdir, spec, model),
-        "candidates": _describe_candidates(ranked, budget),
-        "top": _describe_top(experiment, ranked, verified, model),
+        "teacher": describe_teacher(experiment, workdir, spec, model),
+        "candidates": describe_candidates(ranked, budget),
+        "top": describe_top(experiment, ranked, verified, model),
         "winner": winner,
         "rivals": others,
         "measured": measured,
+        "latency": _latencies(experiment, chosen, model),
         "seconds": clock.seconds,
     }
 
 
 def _cost_model(experiment: Experiment, workdir: Workdir, num_classes: int) -> CostModel:
-    model = CostModel(experiment.space, experiment.image_size, num_classes)
-    return model
+    """What students cost; latencies are measured only if they are limited."""
+    space, size = experiment.space, experiment.image_size
+    if "latency" not in experiment.search.limited:
+        return CostModel(space, size, num_classes)
+    latency = ensure_latency_model(
+        space, workdir, image_size=size, num_classes=num_classes,
+        batch_size=experiment.search.latency_batch,
+    )  # fmt: skip
+    return CostModel(space, size, num_classes, functools.partial(latency.predict, space))
 
 
 def _run_algorithm(experiment: Experiment, spec: TaskSpec, problem: SearchProblem) -> Scored:
@@ -204,58 +219,19 @@ def _verify(
     return renewed, [results[row] | {"prediction_before": before[row]} for row in order]
 
 
-def _costs_of(model: CostModel, architecture: Architecture) -> dict[str, Any]:
-    """What one student costs, as JSON can hold it."""
+def _latencies(
+    experiment: Experiment, chosen: Architecture, model: CostModel
+) -> dict[str, Any] | None:
+    """Measured latencies of the teacher and of the choice, if latency was limited."""
+    if model.latency is None:
+        return None
+    batch_size = experiment.search.latency_batch
+    measure = functools.partial(
+        measure_latency, experiment.space, image_size=model.image_size,
+        num_classes=model.num_classes, batch_size=batch_size,
+    )  # fmt: skip
     return {
-        name: None if value is None else np.asarray(value).item()
-        for name, value in model(architecture)._asdict().items()
+        "batch_size": batch_size,
+        "teacher": measure(experiment.space.full())._asdict(),
+        "chosen": measure(chosen)._asdict(),
     }
-
-
-def _describe_teacher(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec, model: CostModel
-) -> dict[str, Any]:
-    full = experiment.space.full()
-    return _costs_of(model, full) | {
-        "architecture": experiment.space.to_json(full),
-        "valid_accuracy": prepare.load_teacher(experiment, workdir, spec).accuracy,
-        "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
-    }
-
-
-def _describe_candidates(ranked: Scored, budget: Budget) -> dict[str, Any]:
-    """Predictions and costs of all candidates, best first, and which ones form the front."""
-    cost = next(iter(budget.limits), "flops")
-    front = pareto_front(ranked.prediction.mean, getattr(ranked.costs, cost))
-    return {
-        "count": len(ranked),
-        "prediction": ranked.prediction.mean.tolist(),
-        "cost": cost,
-        "front": np.flatnonzero(front).tolist(),
-        **{name: column.tolist() for name, column in _columns(ranked.costs).items()},
-    }
-
-
-def _columns(costs: Costs) -> dict[str, np.ndarray]:
-    return {name: column for name, column in costs._asdict().items() if column is not None}
-
-
-def _describe_top(
-    experiment: Experiment, ranked: Scored, verified: list[Result], model: CostModel
-) -> list[dict[str, Any]]:
-    """The candidates that people shall see, the chosen one first."""
-    count = min(len(ranked), max(experiment.search.top_k, len(verified)))
-    top = []
-    for place, architecture in enumerate(unstack(ranked.take(np.arange(count)).architectures)):
-        entry = {
-            "architecture": experiment.space.to_json(architecture),
-            "student_id": int(ranked.student_ids[place]),
-            "prediction": float(ranked.prediction.mean[place]),
-            "half_width": float(ranked.prediction.half_width[place]),
-            **_costs_of(model, architecture),
-        }
-        if place < len(verified):
-            entry["verified_accuracy"] = verified[place]["final_accuracy"]
-            entry["prediction_before"] = verified[place]["prediction_before"]
-        top.append(entry)
-    return top

@@ -98,6 +98,22 @@ def _correlations(search: Search) -> Table | None:
     return Table(title, ["ranked by", "Spearman", "Kendall"], rows)
 
 
+def _latencies(search: Search) -> Table | None:
+    """Predicted and measured latencies, if they were limited."""
+    latency = search["latency"]
+    if latency is None:
+        return None
+    rows = [
+        [name, show("latency", entry["latency"]), show("latency", measured["seconds"])]
+        for name, entry, measured in (
+            ("teacher", search["teacher"], latency["teacher"]),
+            ("chosen student", search["top"][0], latency["chosen"]),
+        )
+    ]
+    title = f"Latency of a batch of {latency['batch_size']} on {search['device']}"
+    return Table(title, ["network", "predicted", "measured"], rows)
+
+
 def _phases(search: Search) -> Table:
     rows = [[name, duration(seconds)] for name, seconds in search["seconds"].items()]
     candidates = search["candidates"]["count"]
@@ -107,5 +123,6 @@ def _phases(search: Search) -> Table:
 
 def search_tables(search: Search) -> list[Table]:
     """All tables of what ``search.json`` holds."""
-    tables = [_comparison(search), _top(search), _correlations(search), _phases(search)]
+    makers = (_comparison, _top, _latencies, _correlations, _phases)
+    tables = [make(search) for make in makers]
     return [table for table in tables if table is not None]
