@@ -28,12 +28,32 @@ class Window(NamedTuple):
     kernel_dilation: int
 
 
+def _is_tiny(inputs: Array, kernel: Array) -> bool:
+    """Whether XLA's fast kernels on CPU refuse a map because it is smaller than the kernel.
+
+    Maps of one pixel are matrix products to XLA, which are fast.
+    """
+    smaller = any(1 < inputs.shape[axis + 1] < kernel.shape[axis] for axis in (0, 1))
+    return smaller and jax.default_backend() == "cpu"
+
+
+def _laid_out(inputs: Array, window: Window) -> tuple[Array, Window]:
+    """A map with its padding and dilation in memory, and the window that is left to apply."""
+    spread = [(low, high, window.input_dilation - 1) for low, high in window.padding]
+    padded = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    # or else XLA makes a padding of the convolution of it again
+    padded = jax.lax.optimization_barrier(padded)
+    return padded, window._replace(padding=((0, 0), (0, 0)), input_dilation=1)
+
+
 def _dilated(size: int, dilation: int) -> int:
     return (size - 1) * dilation + 1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(inputs: Array, kernel: Array, window: Window) -> Array:
+    if _is_tiny(inputs, kernel):
+        inputs, window = _laid_out(inputs, window)
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -150,3 +170,33 @@ def conv2d(
     margin = (kernel.shape[0] - 1) // 2
     padding = ((margin, margin), (margin, margin))
     return _convolve(inputs, kernel, Window(stride, padding, 1, 1))
+
+
+def patch_product(
+    inputs: Float[Array, "B H W I"], kernel: Float[Array, "k k I O"], stride: int = 1
+) -> Float[Array, "B h w O"]:
+    """The same as ``conv2d``, as one matrix product with all windows laid out in memory.
+
+    Takes ``(k / stride) ** 2`` times the memory of the inputs. For few pixels with many channels
+    it is faster on CPU: a batch of one, and every derivative, is as good a matrix product.
+
+    Args:
+      inputs: As ``conv2d`` takes.
+      kernel: The same.
+      stride: The same.
+
+    Returns:
+      What ``conv2d`` returns, differentiable in any mode to any order.
+    """
+    size = kernel.shape[0]
+    margin = (size - 1) // 2
+    padded = jnp.pad(inputs, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    height, width = ((extent - 1) // stride + 1 for extent in inputs.shape[1:3])
+    windows = [
+        padded[:, row : row + stride * height : stride, column : column + stride * width : stride]
+        for row in range(size)
+        for column in range(size)
+    ]
+    patches = jnp.concatenate([w[:, :height, :width] for w in windows], axis=-1)
+    product = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return product.reshape(len(inputs), height, width, -1)

@@ -1,11 +1,13 @@
-"""The convolution equals XLA's own, in value and in first and second derivatives."""
+"""Convolutions equal XLA's own, in value and in first and second derivatives."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dass_jax.convolution import conv2d
+from dass_jax.convolution import conv2d, patch_product
 
 
 def reference(inputs, kernel, stride):
@@ -19,7 +21,8 @@ def reference(inputs, kernel, stride):
     )
 
 
-# from 32 images on, a kernel's gradient is summed over parts of the batch
+# from 32 images on, a kernel's gradient is summed over parts of the batch;
+# maps of 2 and, in gradients of stride 2, of 4 pixels are laid out before they are convolved
 BATCHES = (2, 32)
 
 
@@ -29,35 +32,52 @@ def arrays(size, channels=(3, 5), kernel=3, batch=2):
     return inputs, jax.random.normal(keys[1], (kernel, kernel, *channels))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value_and_gradients(convolve, stride, operands):
+    """The outputs, and both gradients for a random cotangent."""
+    out, vjp = jax.vjp(lambda x, k: convolve(x, k, stride), *operands)
+    return out, vjp(jax.random.normal(jax.random.key(1), out.shape))
+
+
+def assert_close(found, expected, tolerance):
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [2, 4, 7, 8])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_values_and_gradients_equal_xla(size, stride, kernel, batch):
     operands = arrays(size, kernel=kernel, batch=batch)
-    out, vjp = jax.vjp(lambda x, k: conv2d(x, k, stride), *operands)
-    expected, expected_vjp = jax.vjp(lambda x, k: reference(x, k, stride), *operands)
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
-    cotangent = jax.random.normal(jax.random.key(1), out.shape)
-    for ours, theirs in zip(vjp(cotangent), expected_vjp(cotangent), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    found, expected = (value_and_gradients(f, stride, operands) for f in (conv2d, reference))
+    assert_close(found, expected, 1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "kernel"), [(2, 3), (7, 3), (8, 3), (4, 5), (3, 1)])
+def test_products_of_patches_equal_xla(size, stride, kernel):
+    operands = arrays(size, kernel=kernel)
+    found, expected = (value_and_gradients(f, stride, operands) for f in (patch_product, reference))
+    assert_close(found, expected, 1e-4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def gradient_of_gradient_norm(convolve, stride, operands):
+    def loss(x, k):
+        return jnp.sum(jnp.tanh(convolve(x, k, stride)))
+
+    def norm(x, k):
+        return sum(jnp.sum(g**2) for g in jax.grad(loss, argnums=(0, 1))(x, k))
+
+    return jax.grad(norm, argnums=(0, 1))(*operands)
 
 
 @pytest.mark.parametrize(("stride", "batch"), [(1, 32), (2, 2), (2, 32)])
 def test_second_derivatives_equal_xla(stride, batch):
-    inputs, kernel = arrays(4, batch=batch)
-
-    def gradient_norm(convolve):
-        def loss(x, k):
-            return jnp.sum(jnp.tanh(convolve(x, k, stride)))
-
-        def norm(x, k):
-            return sum(jnp.sum(g**2) for g in jax.grad(loss, argnums=(0, 1))(x, k))
-
-        return jax.grad(norm, argnums=(0, 1))(inputs, kernel)
-
-    for ours, theirs in zip(gradient_norm(conv2d), gradient_norm(reference), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+    operands = arrays(4, batch=batch)
+    found, expected = (gradient_of_gradient_norm(f, stride, operands) for f in (conv2d, reference))
+    assert_close(found, expected, 1e-3)
 
 
 def test_vmap_over_kernels_equals_a_loop():
