@@ -22,7 +22,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from dass_jax import parallel
 from dass_jax.adaptation import Learned, adapt_to_task, masked_mse
 from dass_jax.errors import UserError
-from dass_jax.meta_tasks import Measured, TaskBatch, map_tasks, take_queries
+from dass_jax.meta_tasks import Measured, TaskBatch, take_queries
+from dass_jax.population import sum_population
 from dass_jax.predictor.model import AccuracyPredictor
 from dass_jax.predictor.scale import to_target
 
@@ -165,12 +166,44 @@ def query_loss(
     return loss
 
 
-def meta_loss(
-    predictor: AccuracyPredictor, learned: Learned, tasks: TaskBatch, config: MetaConfig
-) -> Float[Array, ""]:
-    """Returns the outer loss: ``query_loss`` averaged over tasks."""
-    loss = functools.partial(query_loss, predictor, learned, config=config)
-    return jnp.mean(map_tasks(loss, tasks, config.task_batch))
+def outer_gradient(
+    predictor: AccuracyPredictor,
+    learned: Learned,
+    tasks: TaskBatch,
+    config: MetaConfig,
+    key: Key[Array, ""],
+    first: int | Int[Array, ""] = 0,
+) -> tuple[Float[Array, ""], Learned]:
+    """Returns the outer loss of an episode, ``query_loss`` averaged over tasks, and its gradient.
+
+    Gradients are added up as the tasks are gone through, so that neither the queries nor the
+    adapted parameters of all tasks are ever held together.
+
+    Args:
+      predictor: The network.
+      learned: What the gradient is in.
+      tasks: Tasks with all of their students.
+      config: Hyperparameters.
+      key: Keys the draws of queries, together with each task's number.
+      first: The number of the first task, if these are a part of more tasks.
+    """
+
+    def of_task(learned: Learned, number: Int[Array, ""], task: TaskBatch) -> Float[Array, ""]:
+        students = config.queries + config.support_students
+        drawn = take_queries(jax.random.fold_in(key, number), task, students)
+        return query_loss(predictor, learned, drawn, config)
+
+    def of_group(learned: Learned, group: tuple[Int[Array, "k"], TaskBatch]) -> Float[Array, ""]:
+        if len(group[0]) == 1:  # vmap would make batched products of it
+            return of_task(learned, *jax.tree.map(lambda leaf: leaf[0], group))
+        return jnp.sum(jax.vmap(functools.partial(of_task, learned))(*group))
+
+    count = len(tasks.valid)
+    total = sum_population(
+        functools.partial(jax.value_and_grad(of_group), learned),
+        (first + jnp.arange(count), tasks), size=count, requested=config.task_batch,
+    )  # fmt: skip
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def init_meta_state(
@@ -216,12 +249,8 @@ def meta_step(
     key = jax.random.fold_in(state.key, state.step)
     own = jax.tree.map(lambda leaf: parallel.own_part(leaf, task_axis), tasks)
     first = 0 if task_axis is None else jax.lax.axis_index(task_axis) * len(own.valid)
-    drawn = take_queries(key, own, config.queries + config.support_students, first)
     value, gradient = parallel.mean(
-        jax.value_and_grad(lambda learned: meta_loss(predictor, learned, drawn, config))(
-            state.learned
-        ),
-        task_axis,
+        outer_gradient(predictor, state.learned, own, config, key, first), task_axis
     )
     updates, opt_state = _optimizer(config).update(gradient, state.opt_state, state.learned)
     learned = optax.apply_updates(state.learned, updates)

@@ -88,30 +88,23 @@ def draw_queries(key: Key[Array, ""], valid: Bool[Array, "N"], queries: int) -> 
     return jax.lax.top_k(luck, min(queries, count))[1]
 
 
-def take_queries(
-    key: Key[Array, ""], tasks: TaskBatch, queries: int, first: int | Int[Array, ""] = 0
-) -> TaskBatch:
-    """Returns tasks cut down to queries, which ``draw_queries`` draws for each task anew.
+def take_queries(key: Key[Array, ""], task: TaskBatch, queries: int) -> TaskBatch:
+    """Returns a single task cut down to queries, as ``draw_queries`` draws them.
 
     Args:
-      key: Keys the draws together with each task's number.
-      tasks: Tasks with N students each.
-      queries: How many to draw per task, at most.
-      first: The number of the first task, if these are a part of more tasks.
+      key: Keys the draw.
+      task: A task with N students, without the axis T.
+      queries: How many to draw, at most.
 
     Returns:
-      The same tasks with min(queries, N) students each.
+      The same task with min(queries, N) students.
     """
-
-    def take(number: Int[Array, ""], task: TaskBatch) -> TaskBatch:
-        chosen = draw_queries(jax.random.fold_in(key, number), task.valid, queries)
-        return task._replace(
-            students=jax.tree.map(lambda leaf: leaf[chosen], task.students),
-            accuracies=task.accuracies[chosen],
-            valid=task.valid[chosen],
-        )
-
-    return jax.vmap(take)(first + jnp.arange(tasks.valid.shape[0]), tasks)
+    chosen = draw_queries(key, task.valid, queries)
+    return task._replace(
+        students=jax.tree.map(lambda leaf: leaf[chosen], task.students),
+        accuracies=task.accuracies[chosen],
+        valid=task.valid[chosen],
+    )
 
 
 def map_tasks(

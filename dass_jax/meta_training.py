@@ -128,9 +128,11 @@ def run_episodes(
     """
     members = len(states.step)
     layout = choose_layout(devices, members, len(tasks.valid))
-    filled = np.minimum(np.arange(padded_size(members, layout, None)), members - 1)
+    seats = padded_size(members, layout, None)
+    if seats > members:
+        filled = np.minimum(np.arange(seats), members - 1)
+        states = jax.tree.map(lambda leaf: leaf[filled], states)
     run = parallel.compiled(_episodes, (predictor, config, num), layout)
-    states = jax.tree.map(lambda leaf: leaf[filled], states)
     states = parallel.place(layout, states, networks=True)
     result = run(None, states, parallel.place(layout, tasks))
     return jax.tree.map(lambda leaf: leaf[:members], result)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dass_jax.convolution import conv2d
+from dass_jax.convolution import patch_product
 from dass_jax.predictor.initializers import torch_uniform
 
 
@@ -39,4 +39,4 @@ class FunctionalEncoder(nn.Module):
     ) -> Float[Array, "B h w O"]:
         shape = (3, 3, maps.shape[-1], channels)
         kernel = self.param(name, torch_uniform(9 * maps.shape[-1]), shape)
-        return jax.nn.relu(conv2d(maps, kernel, stride=2))
+        return jax.nn.relu(patch_product(maps, kernel, stride=2))
