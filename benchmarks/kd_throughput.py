@@ -17,10 +17,12 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import interleaved
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from interleaved import Variant
 
 from dass_jax import cli, cost, epochs, memory, parallel, remapping, resnet, training
 from dass_jax.compilations import compilations
@@ -47,22 +49,6 @@ _DEVICES = flags.DEFINE_integer("devices", None, "Devices of the engine; all by 
 _TORCH = flags.DEFINE_bool("torch", True, "Whether PyTorch is compared with.")
 
 IMAGES = 1024
-MATRIX = 2048
-
-
-@dataclasses.dataclass
-class Variant:
-    """One way to train the students: what runs a round, and what was measured."""
-
-    name: str
-    run: Callable[[], None]
-    seconds: list[float] = dataclasses.field(default_factory=list)
-
-    def measure(self) -> None:
-        """Runs one round."""
-        begin = time.perf_counter()
-        self.run()
-        self.seconds.append(time.perf_counter() - begin)
 
 
 def make_data() -> tuple[np.ndarray, np.ndarray]:
@@ -141,14 +127,6 @@ def torch_loop(
     return run
 
 
-def matrix_product() -> Callable[[], None]:
-    """A product of two square matrices, what the machine is best at."""
-    matrix = jnp.ones((MATRIX, MATRIX))
-    product = jax.jit(lambda a: jnp.dot(a, a, precision="highest"))
-    product(matrix).block_until_ready()
-    return lambda: product(matrix).block_until_ready()
-
-
 def make_variants(space: ResNetSpace, students: Architecture) -> list[Variant]:
     """All that is compared, and prints what compiling the engine takes."""
     config = DistillConfig(sgd=training.SGDConfig(epochs=1, batch_size=_BATCH.value))
@@ -183,29 +161,20 @@ def report(
 ) -> None:
     """Prints rates, shares and ratios."""
     images = _STUDENTS.value * _STEPS.value * _BATCH.value
-    peak = 2 * MATRIX**3 / np.asarray(product.seconds)
+    peak = interleaved.peak(product)
     reference = next((v for v in variants if v.name.startswith("PyTorch")), variants[0])
     rows = []
     for variant in variants:
-        rate = images / np.asarray(variant.seconds)
-        shares = [6 * flops.mean() * np.median(rate) / np.median(peak)]
+        shares = [6 * flops.mean() * np.median(variant.rates(images)) / peak]
         if variant.name.startswith("dass_jax"):
             shares.append(shares[0] * padded.mean() / flops.mean())
-        ratio = np.asarray(reference.seconds) / np.asarray(variant.seconds)
-        low, middle, high = np.percentile(rate, (25, 50, 75))
-        rows.append(
-            [
-                variant.name,
-                f"{middle:.0f}",
-                f"{low:.0f} to {high:.0f}",
-                " / ".join(f"{100 * share:.0f}" for share in shares) + " %",
-                f"{np.median(ratio):.2f}",
-            ]
-        )
-    header = ["engine", "images/s", "quartiles", "share", "ratio"]
+        rate, quartiles, *rest = interleaved.row(variant, images, reference)
+        share = " / ".join(f"{100 * share:.0f}" for share in shares) + " %"
+        rows.append([variant.name, rate, quartiles, share, *rest])
+    header = ["engine", "images/s", "quartiles", "share", "ratio", "CPU s"]
     print_table(f"Student-images per second; ratio to: {reference.name}", header, rows)
     console.print(
-        f"best matrix product: {np.median(peak) / 1e9:.0f} GFLOP/s; students average "
+        f"best matrix product: {peak / 1e9:.0f} GFLOP/s; students average "
         f"{flops.mean() / 1e6:.1f} M multiply-adds; {len(jax.local_devices())} devices"
     )
 
@@ -219,12 +188,9 @@ def main(arguments: list[str]) -> None:
     flops = cost.num_flops(space, students, **sizes)
     padded = cost.num_flops(space, cost.at_full_width(space, students), **sizes)
     variants = make_variants(space, students)
-    product = Variant("matrix product", matrix_product())
+    product = interleaved.matrix_product()
     before = compilations()
-    for number in range(_ROUNDS.value):
-        product.measure()
-        for variant in np.roll(np.asarray(variants, object), number):
-            variant.measure()
+    interleaved.run_rounds(variants, product, _ROUNDS.value)
     report(variants, product, flops, padded)
     again = (compilations() - before).number
     console.print(f"compilations after the first call of each variant: {again}")
