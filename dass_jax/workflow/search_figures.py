@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 Search = dict[str, Any]
 
@@ -146,6 +147,7 @@ def plot_curves(search: Search) -> Figure:
         100 * search["teacher"]["valid_accuracy"], color=_TEACHER, linestyle="--", label="teacher"
     )
     axes.set(xlabel="epoch", ylabel="validation accuracy [%]")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{search['task']}: distillation", fontsize=10)
     _finished(axes)
     return figure
