@@ -1,0 +1,97 @@
+"""What the README tells people to type exists: commands, flags, fields, files, names."""
+
+import functools
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import dass_jax
+from dass_jax.experiment import default_config
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.S)
+# what a user is told to make
+OWN_FILES = {"configs/mine.py", "configs/NAME.py"}
+
+
+def commands():
+    """Every call of a command, from blocks and from the text."""
+    shell = "\n".join(text for language, text in BLOCKS if not language)
+    lines = re.sub(r"\\\n\s*", " ", shell).splitlines()
+    inline = re.findall(r"`((?:\./)?bin/\w+\.py[^`]*|python benchmarks/[^`]*)`", README)
+    calls = [line for line in lines if re.match(r"(\./)?bin/|python benchmarks/", line)]
+    return [shlex.split(call.replace("[", " ").replace("]", " "), comments=True)
+            for call in (*calls, *inline)]  # fmt: skip
+
+
+CALLS = commands()
+
+
+@functools.cache
+def help_of(script):
+    """The help text of a command, and what defines the flags of a benchmark."""
+    if script.startswith("benchmarks/"):
+        return (ROOT / script).read_text()
+    run = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+    )
+    return run.stdout
+
+
+def test_there_are_commands():
+    scripts = {call[0] for call in CALLS}
+    ours = {f"bin/{path.name}" for path in (ROOT / "bin").glob("*.py")}
+    assert ours <= scripts, "a command that the README does not name"
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_a_command_and_its_flags_exist(call):
+    script = call[1] if call[0] == "python" else call[0].removeprefix("./")
+    assert (ROOT / script).is_file()
+    if not script.endswith(".py"):
+        return
+    for word in call[1:]:
+        if word.startswith("--config."):
+            continue
+        if flag := re.match(r"--(?:no)?(\w+)", word):
+            name = flag[1]
+            shown = help_of(script)
+            assert re.search(rf'--{name}\b|"{name}"|usage: .*--{name}\b', shown), (script, word)
+        if path := re.match(r"--config=(.+)", word):
+            assert path[1] in OWN_FILES or (ROOT / path[1].split(":")[0]).is_file()
+
+
+@pytest.mark.parametrize("field", sorted(set(re.findall(r"--config\.([a-z][\w.]*?)[=`, ]", README))))
+def test_a_field_of_the_configuration_exists(field):
+    config = default_config()
+    for name in field.split("."):
+        assert name in config, field
+        config = config[name]
+
+
+@pytest.mark.parametrize(
+    "code", [text for language, text in BLOCKS if language == "python"], ids=lambda code: code[:40]
+)
+def test_python_compiles_and_names_exist(code):
+    compile(code, "README.md", "exec")
+    for name in re.findall(r"\bdass_jax\.(\w+)\(", code):
+        assert name in dir(dass_jax)
+
+
+@pytest.mark.parametrize(
+    "link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))), ids=lambda link: link
+)
+def test_a_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:configs|benchmarks|notebooks)/[\w/.]+)`", README)))
+)
+def test_a_file_exists(path):
+    assert (ROOT / path).exists()
