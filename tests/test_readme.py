@@ -68,7 +68,9 @@ def test_a_field_of_the_configuration_exists(field):
 
 
 @pytest.mark.parametrize(
-    "code", [text for language, text in BLOCKS if language == "python"], ids=lambda code: code[:40]
+    "code",
+    [text for language, text in BLOCKS if language == "python"],
+    ids=lambda code: code[:40],
 )
 def test_python_compiles_and_names_exist(code):
     compile(code, "README.md", "exec")
