@@ -17,7 +17,7 @@ from dass_jax.search_space import Architecture, ResNetSpace
 _KERNEL = 9  # every convolution is 3x3
 
 
-class _Convolutions(NamedTuple):
+class Convolutions(NamedTuple):
     """Channels of all convolutions; the width is 0 where a block is absent."""
 
     stem: np.ndarray  # [..., ] output channels of the stem
@@ -26,14 +26,15 @@ class _Convolutions(NamedTuple):
     last: np.ndarray  # [..., ] input features of the dense layer
 
 
-def _convolutions(architecture: Architecture) -> _Convolutions:
+def convolutions(architecture: Architecture) -> Convolutions:
+    """The channels of one architecture's convolutions, or of a batch's."""
     depths = np.asarray(architecture.depths, np.int64)
     widths = np.asarray(architecture.widths, np.int64)
     stage_outputs = np.take_along_axis(widths, depths[..., None] - 1, axis=-1)[..., 0]
     stem = widths[..., 0, 0]
     stage_inputs = np.concatenate([stem[..., None], stage_outputs[..., :-1]], axis=-1)
     inputs = np.concatenate([stage_inputs[..., None], widths[..., :-1]], axis=-1)
-    return _Convolutions(stem, inputs, widths, stage_outputs[..., -1])
+    return Convolutions(stem, inputs, widths, stage_outputs[..., -1])
 
 
 def num_flops(
@@ -62,7 +63,7 @@ def num_flops(
         size = (size - 1) // stride + 1
         sizes.append(size)
     pixels = np.square(np.asarray(sizes, np.int64))[:, None]
-    conv = _convolutions(architecture)
+    conv = convolutions(architecture)
     blocks = _KERNEL * pixels * (conv.inputs * conv.widths + conv.widths**2)
     stem = _KERNEL * image_size**2 * image_channels * conv.stem
     return np.asarray(stem + blocks.sum((-2, -1)) + conv.last * num_classes)
@@ -83,7 +84,7 @@ def num_params(
       The count for each architecture, int64.
     """
     del space  # the widths say it all; the argument keeps the two costs alike
-    conv = _convolutions(architecture)
+    conv = convolutions(architecture)
     blocks = _KERNEL * (conv.inputs * conv.widths + conv.widths**2) + 4 * conv.widths
     stem = _KERNEL * image_channels * conv.stem + 2 * conv.stem
     return np.asarray(stem + blocks.sum((-2, -1)) + (conv.last + 1) * num_classes)
@@ -104,7 +105,7 @@ def num_bytes(
       Bytes for each architecture, int64.
     """
     sizes = {"num_classes": num_classes, "image_channels": image_channels}
-    conv = _convolutions(architecture)
+    conv = convolutions(architecture)
     # two normalisations in a block, each with a mean and a variance per channel
     statistics = 2 * conv.stem + 4 * conv.widths.sum((-2, -1))
     return np.asarray(4 * (num_params(space, architecture, **sizes) + statistics))

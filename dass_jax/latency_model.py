@@ -44,7 +44,7 @@ def features(
     Returns:
       Counts for one image, F = 3 + S.
     """
-    conv = cost._convolutions(architecture)
+    conv = cost.convolutions(architecture)
     inputs, widths = (-(-channels // _VECTOR) * _VECTOR for channels in (conv.inputs, conv.widths))
     pixels = np.square(image_size // np.cumprod(space.strides))
     work = _KERNEL * pixels * (inputs * widths + widths**2).sum(-1)

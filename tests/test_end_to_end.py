@@ -24,13 +24,15 @@ from dass_jax.data.augmentation import normalize
 from dass_jax.deployment.exporting import DEFAULT_FORMATS
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
+from dass_jax.latency import latency_meter
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import evaluate, prepare
+from dass_jax.workflow import evaluate, prepare, search
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.distill import read_student, run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
+from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
 from dass_jax.workflow.scorer import predict_students
@@ -435,6 +437,27 @@ def test_a_wrong_architecture_is_named(experiment, tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_student(experiment, path)
+
+
+def test_a_latency_can_be_limited(experiment, copied, monkeypatch):
+    quick = functools.partial(latency_meter, repeats=1, min_seconds=0.0)
+    measured = functools.partial(ensure_latency_model, sampled=3, rounds=1, meter=quick)
+    monkeypatch.setattr(search, "ensure_latency_model", measured)
+    monkeypatch.setattr(search, "latency_meter", quick)
+    limits = {"max_flops": None, "max_latency": "95%", "latency_batch": 2}
+    others = {"algorithm": "random", "verify": 0, "random_students": 0, "rivals": ()}
+    changed = dataclasses.replace(experiment.search, **limits, **others)
+    shutil.rmtree(copied.search(UNSEEN))
+    changed = dataclasses.replace(experiment, search=changed)
+    result = run_search(changed, copied, experiment.task(UNSEEN))
+    assert result["budget"]["flops"] is None
+    assert result["candidates"]["cost"] == "latency"
+    limit = 0.95 * result["teacher"]["latency"]
+    assert result["budget"]["latency"] == pytest.approx(limit)
+    assert max(result["candidates"]["latency"]) <= result["budget"]["latency"]
+    assert result["latency"]["batch_size"] == 2
+    assert min(result["latency"]["teacher"], result["latency"]["chosen"]) > 0
+    assert "Latency of a batch of 2" in (copied.search(UNSEEN) / "report.html").read_text()
 
 
 def test_predictors_are_compared_with_baselines(

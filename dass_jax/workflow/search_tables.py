@@ -104,7 +104,7 @@ def _latencies(search: Search) -> Table | None:
     if latency is None:
         return None
     rows = [
-        [name, show("latency", entry["latency"]), show("latency", measured["seconds"])]
+        [name, show("latency", entry["latency"]), show("latency", measured)]
         for name, entry, measured in (
             ("teacher", search["teacher"], latency["teacher"]),
             ("chosen student", search["top"][0], latency["chosen"]),
