@@ -1,5 +1,6 @@
 """How JAX is set up, for commands and notebooks alike."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -11,7 +12,7 @@ _MOST_CPU_DEVICES = 8
 def set_up_jax() -> None:
     """Keeps compiled functions between runs, and third parties' chatter out of the output.
 
-    On a CPU every core becomes a device. To be called before JAX computes anything.
+    On a CPU every core becomes a device, if JAX has not computed anything before.
     """
     import jax
     from absl import logging
@@ -24,7 +25,9 @@ def set_up_jax() -> None:
     ):
         # XLA hardly spreads a narrow convolution over cores, but each core can have its own network
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CPU_DEVICES))
+        # where JAX has computed before, as in a notebook, its devices stay what they are
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", min(cores, _MOST_CPU_DEVICES))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache / "dass_jax" / "compiled"))

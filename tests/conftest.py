@@ -25,6 +25,7 @@ def _own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DASS_CACHE_DIR", str(folder / "cache"))
         patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         yield
 
 

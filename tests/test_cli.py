@@ -157,7 +157,7 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
             "build_database",
             ["--config.predictor.inputs=SX"],
             "config.predictor: predictor inputs 'SX': give one or more of the letters S, T, A, "
-            "I, D, K, each once",
+            "I, D, K, C, each once",
         ),
         (
             "train_teacher",

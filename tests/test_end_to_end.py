@@ -257,7 +257,7 @@ def test_the_winner_leaves_as_files(experiment, finished, images, result, tmp_pa
         winner = result["winner"][student.config.replicate]
         assert accuracy == student.config.test_accuracy == winner["test_accuracy"]
         assert student.config.class_names == ("0", "1", "2")
-        assert student.config.num_params == result["top"][0]["num_params"]
+        assert student.config.num_params == result["top"][0]["params"]
 
 
 def test_the_result_of_a_search_is_complete(experiment, finished, result):

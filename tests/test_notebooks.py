@@ -4,9 +4,11 @@ import json
 import pathlib
 import re
 
+import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+from absl import logging
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 
@@ -28,6 +30,17 @@ SMALL = {
     "own_dataset_and_teacher": TINY | {"EPOCHS": 2, "CANDIDATES": 64, "RANDOM_STUDENTS": 1},
     "reading_a_database": {},
 }
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_others():
+    """Notebooks set up JAX, which other tests shall not notice."""
+    precision, verbosity = jax.config.jax_default_matmul_precision, logging.get_verbosity()
+    yield
+    jax.config.update("jax_default_matmul_precision", precision)
+    logging.set_verbosity(verbosity)
+
+
 DATABASE = str(NOTEBOOKS.parent / "results" / "quickstart" / "database")
 
 
