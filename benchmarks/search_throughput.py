@@ -11,15 +11,16 @@ are medians of the ratios within a round. It also says how much of the arithmeti
 share if every common beginning of two networks were computed once.
 """
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 
+import interleaved
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from interleaved import Variant
 
 from dass_jax import cost, resnet
 from dass_jax.compilations import compilations
@@ -46,23 +47,6 @@ _INPUTS = flags.DEFINE_string("inputs", "STA", "What the predictor sees.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _TORCH = flags.DEFINE_bool("torch", True, "Whether PyTorch is compared with.")
 
-MATRIX = 2048
-
-
-@dataclasses.dataclass
-class Variant:
-    """One way to score candidates, and what was measured."""
-
-    name: str
-    run: Callable[[], object]
-    seconds: list[float] = dataclasses.field(default_factory=list)
-
-    def measure(self) -> None:
-        """Runs one round."""
-        begin = time.perf_counter()
-        self.run()
-        self.seconds.append(time.perf_counter() - begin)
-
 
 def sample(space: ResNetSpace) -> Architecture:
     """The candidates of every round."""
@@ -70,7 +54,7 @@ def sample(space: ResNetSpace) -> Architecture:
     return jax.device_get(jax.jit(jax.vmap(space.sample))(keys))
 
 
-def engine(experiment: Experiment) -> Callable[[], object]:
+def engine(experiment: Experiment) -> Callable[[], None]:
     """A round of this project's search, compiled."""
     space = experiment.space
     variables = jax.jit(lambda key: resnet.init(space, key, _CLASSES.value))(jax.random.key(1))
@@ -83,14 +67,14 @@ def engine(experiment: Experiment) -> Callable[[], object]:
     scorer = make_scorer(predictor, spec, teacher, _BATCH.value)
     ids = np.arange(_CANDIDATES.value, dtype=np.int32)
 
-    def run() -> object:
-        return scorer(sample(space), ids).mean.max()
+    def run() -> None:
+        scorer(sample(space), ids)
 
     run()
     return run
 
 
-def torch_loop(space: ResNetSpace, candidates: Architecture) -> Callable[[], object]:
+def torch_loop(space: ResNetSpace, candidates: Architecture) -> Callable[[], None]:
     """A round of the loop in PyTorch, warm."""
     import torch
     import torch_search
@@ -103,15 +87,11 @@ def torch_loop(space: ResNetSpace, candidates: Architecture) -> Callable[[], obj
     widths = [space.to_json(one)["widths"] for one in unstack(candidates)]
     flat = np.asarray(jax.vmap(space.encode)(jax.tree.map(jnp.asarray, candidates)))
     loop.score(widths[:2], flat[:2])
-    return lambda: loop.score(widths, flat)
 
+    def run() -> None:
+        loop.score(widths, flat)
 
-def matrix_product() -> Callable[[], object]:
-    """A product of two square matrices, what the machine is best at."""
-    matrix = jnp.ones((MATRIX, MATRIX))
-    product = jax.jit(lambda a: jnp.dot(a, a, precision="highest"))
-    product(matrix).block_until_ready()
-    return lambda: product(matrix).block_until_ready()
+    return run
 
 
 def shareable(space: ResNetSpace, candidates: Architecture) -> float:
@@ -136,17 +116,13 @@ def shareable(space: ResNetSpace, candidates: Architecture) -> float:
 
 def report(variants: list[Variant], product: Variant, flops: float, padded: float) -> None:
     """Prints rates, shares and ratios."""
-    peak = np.median(2 * MATRIX**3 / np.asarray(product.seconds))
-    reference = variants[-1]
+    peak, reference = interleaved.peak(product), variants[-1]
     rows = []
     for variant in variants:
-        rate = _CANDIDATES.value / np.asarray(variant.seconds)
-        low, middle, high = np.percentile(rate, (25, 50, 75))
-        ratio = np.median(np.asarray(reference.seconds) / np.asarray(variant.seconds))
-        share = 100 * 2 * flops * middle / peak
-        rows.append([variant.name, f"{middle:.0f}", f"{low:.0f} to {high:.0f}", f"{share:.0f} %",
-                     f"{ratio:.2f}"])  # fmt: skip
-    header = ["search", "candidates/s", "quartiles", "share of the best rate", "ratio"]
+        share = 2 * flops * np.median(variant.rates(_CANDIDATES.value)) / peak
+        cells = interleaved.row(variant, _CANDIDATES.value, reference, digits=1)
+        rows.append([variant.name, *cells, f"{100 * share:.0f} %"])
+    header = ["search", "candidates/s", "quartiles", "ratio", "CPU s", "share of the best rate"]
     print_table(f"Candidates scored per second; ratio to: {reference.name}", header, rows)
     console.print(
         f"best matrix product: {peak / 1e9:.0f} GFLOP/s; candidates average {flops / 1e6:.0f} M "
@@ -172,12 +148,9 @@ def main(arguments: list[str]) -> None:
     candidates = sample(space)
     if _TORCH.value:
         variants.append(Variant("PyTorch loop", torch_loop(space, candidates)))
-    product = Variant("matrix product", matrix_product())
+    product = interleaved.matrix_product()
     before = compilations()
-    for number in range(_ROUNDS.value):
-        product.measure()
-        for variant in np.roll(np.asarray(variants, object), number):
-            variant.measure()
+    interleaved.run_rounds(variants, product, _ROUNDS.value)
     sizes = {"image_size": _IMAGE_SIZE.value, "num_classes": _CLASSES.value}
     flops = cost.num_flops(space, candidates, **sizes).mean()
     padded = cost.num_flops(space, cost.at_full_width(space, candidates), **sizes).mean()
