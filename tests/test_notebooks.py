@@ -35,6 +35,8 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _settings_of_others():
     """Notebooks set up JAX, which other tests shall not notice."""
+    # once counted, devices stay as many as the other tests expect
+    jax.devices()
     precision, verbosity = jax.config.jax_default_matmul_precision, logging.get_verbosity()
     yield
     jax.config.update("jax_default_matmul_precision", precision)
