@@ -18,15 +18,6 @@ os.environ.setdefault("XLA_FLAGS", " ".join(_XLA_FLAGS))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
-# begun last, they would leave the other workers idle
-_LONG = ("test_kill_resume.py", "test_end_to_end.py", "test_notebooks.py", "test_parallel.py")
-
-
-def pytest_collection_modifyitems(items):
-    """The files that take longest come first."""
-    items.sort(key=lambda item: item.path.name not in _LONG)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory):
     """Nothing of the user's own caches is read or written."""
