@@ -42,6 +42,12 @@ class DatabaseConfig:
                 raise UserError(f"{field.name} must be at least 1")
 
 
+def _with_own(shared: Any, own: Mapping[str, Any]) -> Any:
+    """A task's own values, where it has any, instead of the experiment's."""
+    given = {name: value for name, value in own.items() if value is not None}
+    return dataclasses.replace(shared, **given)
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """One experiment; the defaults are the paper's.
@@ -105,16 +111,13 @@ class Experiment:
 
     def teacher_of(self, spec: TaskSpec) -> TeacherConfig:
         """How a task's teacher is trained."""
-        if spec.teacher_learning_rate is None:
-            return self.teacher
-        sgd = dataclasses.replace(self.teacher.sgd, learning_rate=spec.teacher_learning_rate)
-        return dataclasses.replace(self.teacher, sgd=sgd)
+        own = {"learning_rate": spec.teacher_learning_rate, "epochs": spec.teacher_epochs}
+        return dataclasses.replace(self.teacher, sgd=_with_own(self.teacher.sgd, own))
 
     def database_of(self, spec: TaskSpec) -> DatabaseConfig:
         """How many students of a task are measured, and how often."""
         own = {"students_per_task": spec.students, "replicates": spec.replicates}
-        given = {name: value for name, value in own.items() if value is not None}
-        return dataclasses.replace(self.database, **given)
+        return _with_own(self.database, own)
 
     @property
     def student_tasks(self) -> tuple[TaskSpec, ...]:

@@ -16,6 +16,7 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir
+from dass_jax.workflow import recipes
 from dass_jax.workflow.build_database import build_database
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
@@ -65,3 +66,13 @@ def test_a_teacher_starts_from_one_that_starts_afresh():
         experiment("birds")
     with pytest.raises(UserError, match="name a task that starts afresh"):
         experiment("digits")
+
+
+def test_a_task_may_train_its_teacher_in_its_own_way():
+    settings = experiment(teacher_epochs=5)
+    digits, shapes = (settings.task(name) for name in ("digits", "shapes"))
+    own = settings.teacher_of(shapes)
+    assert own.sgd == dataclasses.replace(settings.teacher.sgd, epochs=5)
+    assert settings.teacher_of(digits) == settings.teacher
+    assert "teacher_epochs" not in recipes.teacher_recipe(settings, digits)["images"]
+    assert recipes.teacher_recipe(settings, shapes)["images"]["teacher_epochs"] == 5

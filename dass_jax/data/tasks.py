@@ -31,6 +31,7 @@ class TaskSpec:
         their own only.
       teacher_learning_rate: This task's own instead of the experiment's, if given; the paper takes
         0.01 rather than 0.05 on its small unseen datasets.
+      teacher_epochs: How long this task's teacher is trained, likewise.
       teacher_init: The task whose teacher this one's starts from, all but the dense layer; a fresh
         start if None.
       teacher: The file or folder of a trained teacher: official PyTorch weights or a checkpoint;
@@ -52,6 +53,7 @@ class TaskSpec:
     test_per_class: int | None = None
     test_fraction: float | None = None
     teacher_learning_rate: float | None = None
+    teacher_epochs: int | None = None
     teacher_init: str | None = None
     teacher: str | None = None
     teacher_accuracy: float | None = None
