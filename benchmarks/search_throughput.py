@@ -11,6 +11,7 @@ are medians of the ratios within a round. It also says how much of the arithmeti
 share if every common beginning of two networks were computed once.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -48,10 +49,14 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _TORCH = flags.DEFINE_bool("torch", True, "Whether PyTorch is compared with.")
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sample(space: ResNetSpace, count: int) -> Architecture:
+    return jax.vmap(space.sample)(jax.random.split(jax.random.key(0), count))
+
+
 def sample(space: ResNetSpace) -> Architecture:
     """The candidates of every round."""
-    keys = jax.random.split(jax.random.key(0), _CANDIDATES.value)
-    return jax.device_get(jax.jit(jax.vmap(space.sample))(keys))
+    return jax.device_get(_sample(space, _CANDIDATES.value))
 
 
 def engine(experiment: Experiment) -> Callable[[], None]:

@@ -12,9 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dass_jax import resnet
-from dass_jax.search_space import Architecture, ResNetSpace
-from dass_jax.untrained import Untrained, map_students
+from dass_jax.untrained import Forward, Untrained, map_forwards
 
 
 def noise_image(image_size: int, seed: int = 0) -> Float[Array, "1 H W 3"]:
@@ -22,14 +20,8 @@ def noise_image(image_size: int, seed: int = 0) -> Float[Array, "1 H W 3"]:
     return jax.random.normal(jax.random.key(seed), (1, image_size, image_size, 3))
 
 
-def _noise_map(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architecture: Architecture,
-    image: Float[Array, "1 H W 3"],
-) -> Float[Array, "h w C"]:
-    features = resnet.apply(space, variables, architecture, image, train=False)[1]
-    return features[f"stage{space.num_stages}"][0]
+def _only_map(forward: Forward) -> Float[Array, "h w C"]:
+    return forward.last_map[0]
 
 
 def noise_maps(
@@ -40,9 +32,9 @@ def noise_maps(
     Args:
       students: K students.
       image: From ``noise_image``.
-      **how: As ``map_students`` takes.
+      **how: As ``map_forwards`` takes.
 
     Returns:
       Maps on the host, zero beyond a student's channels, [K, h, w, C].
     """
-    return map_students(_noise_map, students, image, **how)
+    return map_forwards(_only_map, students, image, **how)

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, UInt8
 
 from dass_jax import resnet
 from dass_jax.data.augmentation import normalize
-from dass_jax.search_space import Architecture, ResNetSpace
-from dass_jax.untrained import Untrained, map_students
+from dass_jax.search_space import ResNetSpace
+from dass_jax.untrained import Forward, Untrained, map_forwards
 
 # Softens logits before they are compared, as in distillation.
 TEMPERATURE = 6.0
@@ -87,30 +87,15 @@ def _centered_gram(features: Float[Array, "P C"]) -> Float[Array, "P P"]:
 MEASURES = (agreement, divergence, logit_correlation, feature_alignment)
 
 
-def _respond(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architecture: Architecture,
-    images: Float[Array, "P H W 3"],
-    train: bool,
-) -> tuple[Response, Float[Array, "P h w C"]]:
-    logits, features, *_ = resnet.apply(space, variables, architecture, images, train=train)
-    last = features[f"stage{space.num_stages}"]
-    return Response(logits, last.mean((1, 2))), last
+def _response(forward: Forward) -> Response:
+    return Response(forward.logits, forward.last_map.mean((1, 2)))
 
 
-def _probe(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architecture: Architecture,
-    images: Float[Array, "P H W 3"],
-    teacher: Response,
-) -> Probe:
-    measured = []
-    for train in (False, True):
-        response, maps = _respond(space, variables, architecture, images, train)
-        measured += [measure(response, teacher) for measure in MEASURES]
-    return Probe(maps.mean(0), jnp.stack(measured))
+def _probe(running: Forward, batch: Forward, teacher: Response) -> Probe:
+    measured = [
+        measure(_response(forward), teacher) for forward in (running, batch) for measure in MEASURES
+    ]
+    return Probe(batch.last_map.mean(0), jnp.stack(measured))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -118,7 +103,8 @@ def teacher_response(
     space: ResNetSpace, variables: resnet.Variables, images: UInt8[Array, "P H W 3"]
 ) -> Response:
     """What the teacher makes of images, in evaluation mode."""
-    return _respond(space, variables, space.full(), normalize(images), train=False)[0]
+    logits, features = resnet.apply_dense(space, variables, normalize(images), train=False)
+    return _response(Forward(logits, features[f"stage{space.num_stages}"]))
 
 
 def probe(
@@ -133,9 +119,10 @@ def probe(
       students: K students.
       images: Images of the task; labels are not needed.
       teacher: From ``teacher_response`` to the same images.
-      **how: As ``map_students`` takes.
+      **how: As ``map_forwards`` takes.
 
     Returns:
       Maps and measures of the K students.
     """
-    return map_students(_probe, students, normalize(images), teacher, **how)
+    modes = (False, True)
+    return map_forwards(_probe, students, normalize(images), teacher, modes=modes, **how)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import distillation, resnet
+from dass_jax import distillation, functional, resnet
 from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import Assignment, DistillConfig
@@ -23,6 +23,7 @@ from dass_jax.parallel import Devices
 from dass_jax.search_space import ResNetSpace
 from dass_jax.snapshots import Snapshots
 from dass_jax.training import OnlineTeacher, SGDConfig
+from dass_jax.untrained import Untrained
 
 SPACE = ResNetSpace((8,), 2, strides=(2,))
 CLASSES = 3
@@ -110,10 +111,22 @@ def stopped_and_resumed(size, k, devices):
         raise AssertionError("it was not stopped")
 
 
+def untrained_maps(kind, devices):
+    """What eleven untrained students make of noise, four of them to a call."""
+    teacher = resnet.init(SPACE, jax.random.key(0), CLASSES)
+    students = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(5), 11))
+    ids = np.arange(11, dtype=np.int32)
+    untrained = Untrained(SPACE, teacher, students, ids, jax.random.key(1), kind, devices)
+    return {"maps": functional.noise_maps(untrained, functional.noise_image(8), batch_size=4)}
+
+
 def main(output: str) -> None:
     """Writes the result of every run."""
     runs = {name: distil(*run, Observer(run[0])) for name, run in RUNS.items()}
     runs["resumed"] = stopped_and_resumed(*RUNS[STOPPED])
+    for kind in ("copy_paste_first", "copy_paste_last"):
+        for count in (1, 3):
+            runs[f"{kind}/{count}"] = untrained_maps(kind, Devices(count))
     arrays = {
         f"{name}:{key}": np.asarray(value)
         for name, named in runs.items()

@@ -65,6 +65,13 @@ def test_an_incomplete_group_changes_no_bit(results):
     assert_close(results["one/vmap/3"], results["one/vmap/4"], 3, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["copy_paste_first", "copy_paste_last"])
+def test_untrained_students_are_those_of_one_device(results, kind):
+    """Three devices: a call of four students is filled up to six."""
+    assert len(results[f"{kind}/3"]["maps"]) == 11
+    assert_close(results[f"{kind}/3"], results[f"{kind}/1"], 11, 1e-5, 1e-6)
+
+
 def test_a_run_on_eight_devices_resumes_to_the_same_bits(results):
     assert_close(results["resumed"], results["jit/11"], 11, 0, 0)
 

@@ -1,5 +1,6 @@
 """Tasks as the predictor sees them, made from teachers and measured students."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from dass_jax import cost, functional, probing, resnet
 from dass_jax import database as db
@@ -18,7 +19,7 @@ from dass_jax.meta_tasks import TaskBatch
 from dass_jax.predictor.graph import Graph, architecture_graph
 from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.randomness import Stream, task_key
-from dass_jax.search_space import Architecture
+from dass_jax.search_space import Architecture, ResNetSpace
 from dass_jax.teacher import TeacherResult
 from dass_jax.untrained import Untrained, the_teacher
 from dass_jax.workdir import Workdir
@@ -26,9 +27,17 @@ from dass_jax.workflow import prepare
 from dass_jax.workflow.recipes import student_recipe
 
 
-def _graphs(experiment: Experiment, architectures: Architecture, num_classes: int) -> Graph:
-    sizes = {"image_size": experiment.image_size, "num_classes": num_classes}
-    return jax.vmap(lambda one: architecture_graph(experiment.space, one, **sizes))(architectures)
+@functools.partial(jax.jit, static_argnames=("space", "image_size", "num_classes"))
+def _graphs(
+    space: ResNetSpace, architectures: Architecture, *, image_size: int, num_classes: int
+) -> Graph:
+    sizes = {"image_size": image_size, "num_classes": num_classes}
+    return jax.vmap(lambda one: architecture_graph(space, one, **sizes))(architectures)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encodings(space: ResNetSpace, architectures: Architecture) -> Float[Array, "N E"]:
+    return jax.vmap(space.encode)(architectures)
 
 
 def probe_images(
@@ -52,8 +61,9 @@ def untrained_students(
     variables = jax.tree.map(jnp.asarray, teacher.variables)
     init_key = task_key(experiment.seed, spec.name, Stream.STUDENT_INIT)
     return Untrained(
-        experiment.space, variables, architectures, student_ids, init_key, experiment.kd.remapping
-    )
+        experiment.space, variables, architectures, student_ids, init_key,
+        kind=experiment.kd.remapping, devices=experiment.devices,
+    )  # fmt: skip
 
 
 def student_inputs(
@@ -79,10 +89,11 @@ def student_inputs(
         maps = functional.noise_maps(students, image)
         inputs = inputs._replace(noise_map=jnp.asarray(maps))
     if "A" in config.inputs and config.architecture == "flat":
-        inputs = inputs._replace(encoding=jax.vmap(students.space.encode)(architectures))
+        inputs = inputs._replace(encoding=_encodings(students.space, architectures))
     elif "A" in config.inputs:
         num_classes = resnet.num_classes(students.variables)
-        inputs = inputs._replace(graph=_graphs(experiment, architectures, num_classes))
+        sizes = {"image_size": experiment.image_size, "num_classes": num_classes}
+        inputs = inputs._replace(graph=_graphs(students.space, architectures, **sizes))
     if "C" in config.inputs:
         shares = cost.log_shares(
             students.space, students.architectures, image_size=experiment.image_size
@@ -174,9 +185,10 @@ def example_task(experiment: Experiment) -> TaskBatch:
     size = experiment.image_size // math.prod(space.strides)
     maps = jnp.zeros((size, size, space.stage_widths[-1]))
     full = jax.tree.map(lambda leaf: leaf[None], space.full())
+    graphs = _graphs(space, full, image_size=experiment.image_size, num_classes=2)
     teacher = StudentInputs(
         noise_map=maps,
-        graph=jax.tree.map(lambda leaf: leaf[0], _graphs(experiment, full, num_classes=2)),
+        graph=jax.tree.map(lambda leaf: leaf[0], graphs),
         encoding=space.encode(space.full()),
         image_map=maps,
         disagreement=jnp.zeros(2 * len(probing.MEASURES)),
