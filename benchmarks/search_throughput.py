@@ -156,13 +156,14 @@ def main(arguments: list[str]) -> None:
     product = interleaved.matrix_product()
     before = compilations()
     interleaved.run_rounds(variants, product, _ROUNDS.value)
+    later = compilations() - before
     sizes = {"image_size": _IMAGE_SIZE.value, "num_classes": _CLASSES.value}
     flops = cost.num_flops(space, candidates, **sizes).mean()
     padded = cost.num_flops(space, cost.at_full_width(space, candidates), **sizes).mean()
     report(variants, product, float(flops), float(padded))
     console.print(
         f"common beginnings repeat {100 * shareable(space, candidates):.1f} % of the "
-        f"multiply-adds; compilations after the first round: {(compilations() - before).number}"
+        f"multiply-adds; compilations after the first round: {later.number}"
     )
 
 
