@@ -17,11 +17,12 @@ def main(experiment, workdir) -> None:
     """Distils the student that a file names."""
     from dass_jax.errors import UserError
     from dass_jax.workflow import distill
+    from dass_jax.workflow.chosen_student import chosen_student
 
     if _TASK.value is None:
         raise UserError("--task is missing: name the task to distil for")
     spec = experiment.task(_TASK.value)
-    student = distill.chosen_student(experiment, workdir, spec, _ARCHITECTURE.value)
+    student = chosen_student(experiment, workdir, spec, _ARCHITECTURE.value)
     distill.run_distillation(experiment, workdir, spec, student)
 
 

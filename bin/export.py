@@ -30,7 +30,8 @@ def main(experiment, workdir) -> None:
     """Exports the student that a file names."""
     from dass_jax.deployment.exporting import DEFAULT_FORMATS
     from dass_jax.errors import UserError
-    from dass_jax.workflow import distill, export
+    from dass_jax.workflow import export
+    from dass_jax.workflow.chosen_student import chosen_student
 
     if _TASK.value is None:
         raise UserError("--task is missing: name the task whose student to export")
@@ -39,7 +40,7 @@ def main(experiment, workdir) -> None:
         experiment,
         workdir,
         spec,
-        distill.chosen_student(experiment, workdir, spec, _ARCHITECTURE.value),
+        chosen_student(experiment, workdir, spec, _ARCHITECTURE.value),
         replicate=_REPLICATE.value,
         formats=DEFAULT_FORMATS if _FORMATS.value is None else _FORMATS.value,
         output=pathlib.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,

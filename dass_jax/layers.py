@@ -1,4 +1,4 @@
-"""The layers of the masked ResNet: convolution, batch normalisation and shortcut.
+"""The layers of the masked ResNet: convolution, batch normalisation, shortcut and their block.
 
 A layer takes the ``width`` of the student it serves and zeroes the parameters of all channels
 from there on, so that the student's missing channels are exactly zero. Parameters get their
@@ -154,3 +154,36 @@ class BatchNorm(nn.Module):
             running_mean.value += (1 - _MOMENTUM) * (mean - running_mean.value)
             running_var.value += (1 - _MOMENTUM) * (unbiased - running_var.value)
         return outputs.astype(dtype)
+
+
+class BasicBlock(nn.Module):
+    """conv - BN - ReLU - conv - BN, plus the parameter-free shortcut, ReLU.
+
+    Attributes:
+      channels: Output channels of both convolutions.
+      stride: Stride of the first one and of the shortcut.
+      axis_name: Mapped axis over which the batch is spread in equal parts, if it is.
+      dtype: What convolutions compute in.
+      shares_weights: Whether other students have the same parameters, which then stay as they are:
+        maps are masked instead, and ``vmap`` over students is one convolution of all their maps.
+    """
+
+    channels: int
+    stride: int
+    axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
+    shares_weights: bool = False
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "B H W I"], width: Width, train: bool
+    ) -> Float[Array, "B h w C"]:
+        """Runs the block; output channels from ``width`` on are zero."""
+        of_params, of_maps = (None, width) if self.shares_weights else (width, None)
+        hidden = Conv(self.channels, self.stride, self.dtype, name="conv1")(inputs, of_params)
+        hidden = nn.relu(BatchNorm(self.axis_name, name="norm1")(hidden, of_params, train))
+        hidden = mask_channels(hidden, of_maps)
+        hidden = Conv(self.channels, dtype=self.dtype, name="conv2")(hidden, of_params)
+        hidden = BatchNorm(self.axis_name, name="norm2")(hidden, of_params, train)
+        hidden = hidden + shortcut(inputs, self.channels, self.stride, of_params)
+        return mask_channels(nn.relu(hidden), of_maps)

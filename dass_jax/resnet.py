@@ -20,44 +20,11 @@ from jaxtyping import Array, Float, Key
 
 from dass_jax.errors import UserError
 from dass_jax.initialization import draw_variables
-from dass_jax.layers import BatchNorm, Conv, Width, mask_channels, shortcut
+from dass_jax.layers import BasicBlock, BatchNorm, Conv
 from dass_jax.search_space import Architecture, ResNetSpace
 
 Variables = dict[str, Any]
 Features = dict[str, Array]
-
-
-class BasicBlock(nn.Module):
-    """conv - BN - ReLU - conv - BN, plus the parameter-free shortcut, ReLU.
-
-    Attributes:
-      channels: Output channels of both convolutions.
-      stride: Stride of the first one and of the shortcut.
-      axis_name: As in ``ResNet``.
-      dtype: As in ``ResNet``.
-      shares_weights: Whether other students have the same parameters, which then stay as they are:
-        maps are masked instead, and ``vmap`` over students is one convolution of all their maps.
-    """
-
-    channels: int
-    stride: int
-    axis_name: str | None = None
-    dtype: DTypeLike = jnp.float32
-    shares_weights: bool = False
-
-    @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "B H W I"], width: Width, train: bool
-    ) -> Float[Array, "B h w C"]:
-        """Runs the block; output channels from ``width`` on are zero."""
-        of_params, of_maps = (None, width) if self.shares_weights else (width, None)
-        hidden = Conv(self.channels, self.stride, self.dtype, name="conv1")(inputs, of_params)
-        hidden = nn.relu(BatchNorm(self.axis_name, name="norm1")(hidden, of_params, train))
-        hidden = mask_channels(hidden, of_maps)
-        hidden = Conv(self.channels, dtype=self.dtype, name="conv2")(hidden, of_params)
-        hidden = BatchNorm(self.axis_name, name="norm2")(hidden, of_params, train)
-        hidden = hidden + shortcut(inputs, self.channels, self.stride, of_params)
-        return mask_channels(nn.relu(hidden), of_maps)
 
 
 class ResNet(nn.Module):

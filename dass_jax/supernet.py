@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dass_jax import resnet
-from dass_jax.layers import BatchNorm, Conv, mask_channels
+from dass_jax.layers import BasicBlock, BatchNorm, Conv, mask_channels
 from dass_jax.remapping import Kind
 from dass_jax.search_space import Architecture, ResNetSpace
 
@@ -63,7 +63,7 @@ def _stage(
 
     def block(index: int, maps: Array) -> Array:
         stride = space.strides[stage] if index == 0 else 1
-        module = resnet.BasicBlock(space.stage_widths[stage], stride, shares_weights=True)
+        module = BasicBlock(space.stage_widths[stage], stride, shares_weights=True)
         name = resnet.block_name(stage, index)
         return jax.vmap(lambda own, width: _run(module, variables, name, own, width, train))(
             maps, widths[:, index]

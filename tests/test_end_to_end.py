@@ -29,7 +29,8 @@ from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import evaluate, prepare, search
 from dass_jax.workflow.build_database import build_database
-from dass_jax.workflow.distill import read_student, run_distillation
+from dass_jax.workflow.chosen_student import read_student
+from dass_jax.workflow.distill import run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
 from dass_jax.workflow.latency import ensure_latency_model

@@ -27,7 +27,8 @@ from dass_jax.experiment import from_config
 from dass_jax.teacher import TeacherResult, save_teacher
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import distill, prepare
-from dass_jax.workflow.distill import Student, best_on_validation
+from dass_jax.workflow.chosen_student import Student
+from dass_jax.workflow.distill import best_on_validation
 from dass_jax.workflow.export import run_export
 from dass_jax.workflow.recipes import student_recipe, teacher_recipe
 

@@ -14,7 +14,7 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import distill, prepare
-from dass_jax.workflow.distill import Student
+from dass_jax.workflow.chosen_student import Student, chosen_student
 
 
 def run_export(
@@ -46,7 +46,7 @@ def run_export(
     Raises:
       UserError: If the student is not distilled yet, or cannot be exported there.
     """
-    student = student or distill.chosen_student(experiment, workdir, spec)
+    student = student or chosen_student(experiment, workdir, spec)
     output = output or workdir.export(spec.name)
     chosen, folder = _choose(experiment, workdir, spec, student, replicate)
     config, variables = read_kept(folder)

@@ -26,7 +26,8 @@ from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
-from dass_jax.workflow.distill import Result, Student, distil_winner
+from dass_jax.workflow.chosen_student import Student
+from dass_jax.workflow.distill import Result, distil_winner
 from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe, student_recipe

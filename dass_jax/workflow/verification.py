@@ -12,7 +12,8 @@ from dass_jax.search_space import unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.distill import Result, Student, distil_students
+from dass_jax.workflow.chosen_student import Student
+from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.scorer import Scorer
 
 
