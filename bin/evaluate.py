@@ -23,16 +23,30 @@ def _folder(path: str) -> pathlib.Path:
     return pathlib.Path(path).expanduser()
 
 
+def _predictors(texts: list[str]) -> dict[str, pathlib.Path]:
+    """Folders by name, as the flag gives them."""
+    from dass_jax.errors import UserError
+
+    predictors: dict[str, pathlib.Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        # a folder's own path may contain the sign
+        if not equals or _folder(text).exists():
+            name, path = _folder(text).name, text
+        if name in predictors:
+            raise UserError(f"two predictors have the name {name!r}: give --predictor=NAME=FOLDER")
+        predictors[name] = _folder(path)
+    return predictors
+
+
 def main(experiment, workdir) -> None:
     """Evaluates all predictors on all unseen tasks."""
     from dass_jax.workflow.evaluation import run_evaluation
 
-    named = [text.rpartition("=") for text in _PREDICTOR.value]
-    predictors = {name or _folder(path).name: _folder(path) for name, _, path in named}
     run_evaluation(
         experiment,
         workdir,
-        predictors=predictors or {"predictor": workdir.predictor},
+        predictors=_predictors(_PREDICTOR.value) or {"predictor": workdir.predictor},
         database=_folder(_DATABASE.value) if _DATABASE.value else workdir.database,
         output=_folder(_OUTPUT.value) if _OUTPUT.value else workdir.root / "evaluation",
         task=_TASK.value,

@@ -201,7 +201,7 @@ def _run_chunk(
     states, losses = run_episodes(predictor, progress.states, training, config, num, devices)
     loss = float(jnp.mean(losses))
     predictions = predict_tasks(predictor, states.learned, selecting, config)
-    if not (np.isfinite(loss) and np.isfinite(predictions).all()):
+    if not (np.isfinite(loss) and np.isfinite(predictions[:, selecting.valid]).all()):
         raise UserError(
             f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
         )

@@ -24,19 +24,31 @@ class Correlation(NamedTuple):
 
 def _ranks(values: Float[np.ndarray, " N"]) -> bool:
     """Whether the values put anything in an order."""
-    return len(values) > 1 and bool(np.ptp(values) != 0)
+    return len(values) > 1 and bool(np.any(values != values[0]))
+
+
+def finite_scores(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Scores with what is not finite just beyond the others: nan and -inf below, inf above."""
+    finite = values[np.isfinite(values)]
+    if len(finite) == len(values):
+        return values
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    margin = max(high - low, 1.0)
+    return np.nan_to_num(values, nan=low - margin, neginf=low - margin, posinf=high + margin)
 
 
 def correlate(predicted: Float[np.ndarray, " N"], measured: Float[np.ndarray, " N"]) -> Correlation:
     """Correlates predictions with measurements.
 
     Args:
-      predicted: One score per student, higher is better.
+      predicted: One score per student, higher is better; one that is not finite ranks last, or
+        first if it is infinite.
       measured: One accuracy per student.
 
     Returns:
       All three coefficients. A constant input ranks nothing: it counts as 0 rather than nan.
     """
+    predicted = finite_scores(np.asarray(predicted, np.float64))
     if not (_ranks(predicted) and _ranks(measured)):
         return Correlation(0.0, 0.0, 0.0)
     with warnings.catch_warnings():

@@ -1,5 +1,8 @@
 """How well scores rank the students of a task, with bootstrap intervals.
 
+Every measure is written for rows, so that the value and its bootstrap samples come from the same
+lines. Ties say nothing: what depends on their order is averaged over all orders.
+
 Dimension letters: N students of a task, R measurements of the same students, B bootstrap samples,
 T tasks.
 """
@@ -11,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from dass_jax.metrics import correlate
+from dass_jax.metrics import finite_scores
 
 COVERAGE = 0.9
 
@@ -27,11 +30,11 @@ class Ranking(NamedTuple):
       regret: Accuracy of the best student less that of the one with the best score, a fraction.
     """
 
-    spearman: float
-    kendall: float
-    pearson: float
-    precision: float
-    regret: float
+    spearman: Float[np.ndarray, "*B"]
+    kendall: Float[np.ndarray, "*B"]
+    pearson: Float[np.ndarray, "*B"]
+    precision: Float[np.ndarray, "*B"]
+    regret: Float[np.ndarray, "*B"]
 
 
 class Interval(NamedTuple):
@@ -41,36 +44,87 @@ class Interval(NamedTuple):
     high: float
 
 
-def precision_at(
-    k: int, scores: Float[np.ndarray, " N"], measured: Float[np.ndarray, " N"]
-) -> float:
-    """Share of the k students with the best scores that are among the k best; k is at most N."""
-    k = min(k, len(scores))
-    chosen, best = (set(np.argsort(-x, kind="stable")[:k].tolist()) for x in (scores, measured))
-    return len(chosen & best) / k
+def _ratio(products: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """A correlation, 0 where one side is constant."""
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+
+
+def _pearson(
+    first: Float[np.ndarray, "B N"], second: Float[np.ndarray, "B N"]
+) -> Float[np.ndarray, " B"]:
+    centered = []
+    for rows in (first, second):
+        # exactly zero where all are alike, whatever the mean was rounded to
+        alike = np.all(rows == rows[:, :1], axis=1, keepdims=True)
+        centered.append(np.where(alike, 0.0, rows - rows.mean(1, keepdims=True)))
+    squares = [(rows**2).sum(1) for rows in centered]
+    return _ratio((centered[0] * centered[1]).sum(1), np.sqrt(squares[0] * squares[1]))
+
+
+def _spearman(
+    first: Float[np.ndarray, "B N"], second: Float[np.ndarray, "B N"]
+) -> Float[np.ndarray, " B"]:
+    return _pearson(stats.rankdata(first, axis=1), stats.rankdata(second, axis=1))
+
+
+def _kendall(
+    first: Float[np.ndarray, "B N"], second: Float[np.ndarray, "B N"]
+) -> Float[np.ndarray, " B"]:
+    def orders(rows: np.ndarray) -> np.ndarray:
+        above = rows[:, :, None] > rows[:, None, :]
+        return above.astype(np.int8) - above.swapaxes(1, 2)
+
+    own, other = orders(first), orders(second)
+    pairs = [
+        np.sum(a * b, axis=(1, 2), dtype=float)
+        for a, b in ((own, other), (own, own), (other, other))
+    ]
+    return _ratio(pairs[0], np.sqrt(pairs[1] * pairs[2]))
+
+
+def _among_best(rows: Float[np.ndarray, "B N"], k: int) -> Float[np.ndarray, "B N"]:
+    """How likely each one is among the k greatest of its row, if ties are broken at random."""
+    least = -np.sort(-rows, axis=1)[:, k - 1 : k]
+    above, tied = rows > least, rows == least
+    places = k - above.sum(1, keepdims=True)
+    return above + tied * (places / tied.sum(1, keepdims=True))
+
+
+def rank_samples(
+    scores: Float[np.ndarray, " N"],
+    measured: Float[np.ndarray, "R N"],
+    k: int,
+    draws: Int[np.ndarray, "B N"],
+) -> Ranking:
+    """Compares scores with measured accuracies in every sample of students.
+
+    Args:
+      scores: One per student, higher is better; those that are not finite rank last.
+      measured: Accuracies, fractions; every row is another measurement.
+      k: For the precision; at most N count.
+      draws: From ``resamples``.
+
+    Returns:
+      The averages over the measurements, [B]; the regret is that of the mean measurement.
+    """
+    own = finite_scores(scores)[draws]
+    others = [row[draws] for row in measured]
+    k = min(k, draws.shape[1])
+    chosen = _among_best(own, k)
+    mean = np.mean(others, axis=0)
+    return Ranking(
+        np.mean([_spearman(own, other) for other in others], axis=0),
+        np.mean([_kendall(own, other) for other in others], axis=0),
+        np.mean([_pearson(own, other) for other in others], axis=0),
+        precision=np.mean([(chosen * _among_best(o, k)).sum(1) / k for o in others], axis=0),
+        regret=mean.max(1) - (_among_best(own, 1) * mean).sum(1),
+    )
 
 
 def rank(scores: Float[np.ndarray, " N"], measured: Float[np.ndarray, "R N"], k: int) -> Ranking:
-    """Compares scores with measured accuracies.
-
-    Args:
-      scores: One per student, higher is better.
-      measured: Accuracies, fractions; every row is another measurement.
-      k: For the precision.
-
-    Returns:
-      The averages over the measurements; the regret is that of the mean measurement.
-    """
-    correlations = [correlate(scores, row) for row in measured]
-    mean = measured.mean(0)
-    spearman, kendall, pearson = np.mean(correlations, axis=0)
-    return Ranking(
-        float(spearman),
-        float(kendall),
-        float(pearson),
-        precision=float(np.mean([precision_at(k, scores, row) for row in measured])),
-        regret=float(mean.max() - mean[np.argmax(scores)]),
-    )
+    """As ``rank_samples`` for the students as they are; every measure is a number."""
+    everyone = np.arange(len(scores))[None]
+    return Ranking(*(values.item() for values in rank_samples(scores, measured, k, everyone)))
 
 
 def resamples(rng: np.random.Generator, count: int, samples: int) -> Int[np.ndarray, "B N"]:
@@ -78,44 +132,20 @@ def resamples(rng: np.random.Generator, count: int, samples: int) -> Int[np.ndar
     return rng.integers(0, count, (samples, count))
 
 
-def _rows_correlation(
-    first: Float[np.ndarray, "B N"], second: Float[np.ndarray, "B N"]
-) -> Float[np.ndarray, " B"]:
-    """Spearman's coefficient of each pair of rows, 0 where one of them is constant."""
-    ranks = [stats.rankdata(rows, axis=1) for rows in (first, second)]
-    centered = [r - r.mean(1, keepdims=True) for r in ranks]
-    products = (centered[0] * centered[1]).sum(1)
-    norms = np.sqrt((centered[0] ** 2).sum(1) * (centered[1] ** 2).sum(1))
-    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
-
-
-def bootstrap_spearman(
-    scores: Float[np.ndarray, " N"],
-    measured: Float[np.ndarray, "R N"],
-    draws: Int[np.ndarray, "B N"],
-) -> Float[np.ndarray, " B"]:
-    """Spearman's coefficient in every sample of students, averaged over the measurements.
-
-    Args:
-      scores: One per student.
-      measured: Accuracies, fractions.
-      draws: From ``resamples``.
-    """
-    return np.mean([_rows_correlation(scores[draws], row[draws]) for row in measured], axis=0)
-
-
 def bootstrap_mean(
     rng: np.random.Generator, tasks: Sequence[Float[np.ndarray, " B"]]
 ) -> Float[np.ndarray, " B"]:
     """The mean over tasks in every sample of tasks and of students.
 
+    A task that is drawn twice counts with two samples of its students.
+
     Args:
-      rng: Draws tasks with replacement.
+      rng: Draws tasks with replacement, and samples of their students.
       tasks: The samples of every task, over students.
     """
     samples = np.stack(tasks)
-    chosen = rng.integers(0, len(samples), samples.shape)
-    return np.take_along_axis(samples, chosen, axis=0).mean(0)
+    chosen, sample = (rng.integers(0, size, samples.shape) for size in samples.shape)
+    return samples[chosen, sample].mean(0)
 
 
 def interval(samples: Float[np.ndarray, " B"]) -> Interval:

@@ -1,7 +1,8 @@
 """Test-retest: does a second distillation rank the same students as the first one did?
 
-Replicates 0 and 1 differ in image orders and views alone, so the rank correlation between them is
-the ceiling of any predictor.
+Replicates 0 and 1 differ in image orders and views alone, so the rank correlation between them says
+how much of the labels is noise. One noisy measurement predicts another one so well; a prediction
+without any noise of its own could reach about the square root of it (Spearman, 1904).
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ from dass_jax.experiment import from_config
 from dass_jax.latency import latency_meter
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import evaluate, prepare, search
+from dass_jax.workflow import comparison, evaluate, prepare, search
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import read_student
 from dass_jax.workflow.distill import run_distillation
@@ -468,7 +468,7 @@ def test_predictors_are_compared_with_baselines(
     chosen = ("parameters", "FLOPs", SHORT_DISTILLATION)
     monkeypatch.setattr(evaluate, "BASELINES", {name: BASELINES[name] for name in chosen})
     # two of four students would be a small top
-    monkeypatch.setattr(evaluate, "TOP", 2)
+    monkeypatch.setattr(comparison, "TOP", 2)
     run_evaluation(
         experiment, copied, predictors={"ours": copied.predictor, "again": copied.predictor},
         database=finished.database, output=tmp_path / "report",

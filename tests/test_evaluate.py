@@ -4,13 +4,14 @@ import csv
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dass_jax.baselines.measured import SHORT_DISTILLATION
-from dass_jax.workflow import evaluate, evaluation_report
+from dass_jax.workflow import comparison, evaluation_report
 from dass_jax.workflow.evaluate import Scores, UnseenTask
 
 
-def unseen(name, seed, ceiling=0.9, replicates=2):
+def unseen(name, seed, retest=0.9, replicates=2):
     """A task where the predictor is right, the second method is noisy, the third says nothing."""
     rng = np.random.default_rng(seed)
     accuracy = rng.uniform(0.2, 0.8, 20)
@@ -18,7 +19,7 @@ def unseen(name, seed, ceiling=0.9, replicates=2):
     return UnseenTask(
         name,
         measured,
-        ceiling,
+        retest,
         teacher_accuracy=0.85,
         chance=0.1,
         scores={
@@ -38,7 +39,7 @@ def tasks():
 
 @pytest.fixture(scope="module")
 def compared(tasks):
-    return evaluate.compare(tasks)
+    return comparison.compare(tasks)
 
 
 def test_every_method_is_ranked_on_every_task(tasks, compared):
@@ -51,17 +52,22 @@ def test_every_method_is_ranked_on_every_task(tasks, compared):
     for row in rows:
         if row.method == "constant":
             assert row.ranking[:3] == (0, 0, 0)
-            assert row.spearman_interval == (0, 0)
+            assert row.intervals.spearman == (0, 0)
+            # whoever says nothing chooses any student
+            assert row.ranking.precision == pytest.approx(comparison.TOP / 20)
 
 
 def test_summaries_are_means_and_margins(compared):
     rows, summaries = compared
     for summary in summaries:
-        own = [row.ranking.spearman for row in rows if row.method == summary.method]
-        assert summary.spearman == pytest.approx(np.mean(own))
-        assert summary.margin == pytest.approx(summaries[0].spearman - summary.spearman)
-        low, high = summary.interval
-        assert low - 0.02 <= summary.spearman <= high + 0.02
+        own = [row.ranking for row in rows if row.method == summary.method]
+        assert summary.ranking == pytest.approx(np.mean(own, axis=0))
+        for value, (low, high) in zip(summary.ranking, summary.intervals, strict=True):
+            assert low - 0.02 <= value <= high + 0.02
+        if summary.method != SHORT_DISTILLATION:
+            margin = summaries[0].ranking.spearman - summary.ranking.spearman
+            assert summary.margin == pytest.approx(margin)
+    assert (summaries[0].coverage, summaries[1].coverage) == (pytest.approx(0.95), None)
     assert summaries[0].margin_interval == (0, 0)
     noisy = summaries[1]
     assert noisy.margin_interval.low > 0.05
@@ -72,17 +78,40 @@ def test_what_was_measured_is_not_compared_with_itself(tasks):
     swapped[-1] = swapped[-1][::-1]
     short = Scores(swapped[-1].copy(), 1.0)
     task = tasks[0]._replace(measured=swapped, scores={SHORT_DISTILLATION: short})
-    rows, _ = evaluate.compare([task])
+    rows, _ = comparison.compare([task])
     assert rows[0].ranking.spearman < 0.9
     # with a single measurement there is no other one
     alone = task._replace(measured=swapped[-1:])
-    assert evaluate.compare([alone])[0][0].ranking.spearman == pytest.approx(1)
+    assert comparison.compare([alone])[0][0].ranking.spearman == pytest.approx(1)
+
+
+def test_margins_are_on_the_same_measurements(tasks):
+    """Who saw a measurement is compared with the predictor on the others alone."""
+    task = tasks[0]
+    first, short = (task.scores[name].values for name in ("predictor", SHORT_DISTILLATION))
+    _, summaries = comparison.compare([task])
+    unseen = task.measured[0]
+    expected = stats.spearmanr(first, unseen).statistic - stats.spearmanr(short, unseen).statistic
+    assert summaries[-1].method == SHORT_DISTILLATION
+    assert summaries[-1].margin == pytest.approx(expected)
+
+
+def test_the_verdict_is_about_the_best_baseline(tasks):
+    parameters = Scores(tasks[0].scores["noisy"].values, 0.0)
+    named = [task._replace(scores=task.scores | {"parameters": parameters}) for task in tasks]
+    _, summaries = comparison.compare(named)
+    text = " ".join(evaluation_report.verdict(named, summaries))
+    mean = summaries[0].ranking.spearman
+    assert f"mean Spearman of {mean:.2f}" in text
+    assert f"{mean / 0.9:.2f} of the mean test-retest correlation, 0.90" in text
+    assert f"is parameters, {summaries[-1].ranking.spearman:.2f}" in text
+    assert "hold 95 %" in text
 
 
 def test_tasks_with_noisy_labels_are_set_apart(tasks):
-    noisy = unseen("noise", 5, ceiling=0.3)
-    unknown = unseen("once", 6, ceiling=None, replicates=1)
-    clear, unclear = evaluation_report.split_by_ceiling([*tasks, noisy, unknown])
+    noisy = unseen("noise", 5, retest=0.3)
+    unknown = unseen("once", 6, retest=None, replicates=1)
+    clear, unclear = evaluation_report.split_by_retest([*tasks, noisy, unknown])
     assert [task.name for task in clear] == ["birds", "cars", "dots", "once"]
     assert [task.name for task in unclear] == ["noise"]
 
@@ -92,12 +121,14 @@ def test_the_report_is_written(tmp_path, tasks, compared, capsys):
     printed = capsys.readouterr().out
     assert "Mean over the tasks" in printed
     assert "test-retest 0.90" in printed
-    evaluation_report.write_report(tmp_path, tasks, *compared)
+    evaluation_report.write_report(tmp_path, tasks, *compared, {"records": "0123"})
     with (tmp_path / "evaluation.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 12
+    assert [line["task"] for line in lines].count("mean") == 4
+    assert len(lines) == 16
     assert float(lines[0]["spearman"]) == compared[0][0].ranking.spearman
     assert lines[0]["coverage"] == "0.95"
     text = (tmp_path / "evaluation.md").read_text()
     assert text.count("| noisy |") == 4
+    assert "* records: 0123" in text
     assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")

@@ -46,6 +46,14 @@ def test_ranks_alone_count(pairs):
     np.testing.assert_allclose(swapped, found, atol=1e-12)
 
 
+@pytest.mark.parametrize("worst", [np.nan, -np.inf])
+def test_scores_that_are_not_finite_are_the_worst(worst):
+    scores = np.array([0.3, worst, 0.1, 0.2])
+    measured = np.array([0.6, 0.1, 0.4, 0.5])
+    assert correlate(scores, measured)[:2] == pytest.approx((1, 1))
+    assert correlate(np.full(4, worst), measured) == Correlation(0.0, 0.0, 0.0)
+
+
 def test_a_bent_line_is_ranked_as_well_but_less_linear():
     found = correlate(np.exp(9 * VALUES), VALUES)
     np.testing.assert_allclose(found[:2], [1, 1])

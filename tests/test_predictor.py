@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dass_jax.adaptation import masked_mse
 from dass_jax.errors import UserError
 from dass_jax.interop import import_predictor
 from dass_jax.predictor.graph import architecture_graph
@@ -123,6 +124,26 @@ def test_only_inputs_that_are_switched_on_matter(letters):
     for name, changed in changed_fields(inputs, other):
         same = np.array_equal(apply(variables, changed), baseline)
         assert same == (name not in read), name
+
+
+def test_students_that_pad_a_task_influence_no_gradient():
+    """As ``stack_tasks`` pads: zeros, and a graph without any node."""
+    predictor, inputs = AccuracyPredictor(config("STAIDKC")), random_inputs(4)
+    variables = random_variables(predictor, inputs)
+
+    @jax.jit
+    def gradient(students):
+        def loss(variables):
+            predictions = predictor.apply(variables, inputs._replace(students=students))
+            return masked_mse(predictions, jnp.zeros(4), jnp.arange(4) < 2)
+
+        return jax.grad(loss)(variables)
+
+    filled = gradient(inputs.students)
+    absent = jax.tree.map(lambda leaf: leaf.at[2:].set(0), inputs.students)
+    for one, other in zip(jax.tree.leaves(gradient(absent)), jax.tree.leaves(filled), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert np.isfinite(one).all()
 
 
 def test_an_input_that_is_missing_is_said():

@@ -1,5 +1,7 @@
 """Ranking measures by hand, and bootstrap intervals that hold what they promise."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -25,23 +27,51 @@ def test_perfect_scores():
     assert found == pytest.approx((1, 1, 1, 1, 0))
 
 
-def test_scores_that_say_nothing():
-    found = ranking.rank(np.zeros(4), MEASURED, k=10)
+def test_scores_that_say_nothing_choose_any_student():
+    found = ranking.rank(np.full(4, 0.1), MEASURED, k=1)
     assert found[:3] == (0, 0, 0)
-    assert found.precision == 1
+    assert found.precision == pytest.approx(1 / 4)
+    mean = MEASURED.mean(0)
+    assert found.regret == pytest.approx(mean.max() - mean.mean())
 
 
-def test_rows_are_correlated_as_scipy_does():
+def test_ties_are_broken_in_all_ways_alike():
+    """Averages over every order of tied scores and tied labels, which are then all different."""
+    scores, measured = np.array([3.0, 1, 3, 1]), np.array([[0.5, 0.5, 0.2, 0.5]])
+    shifts = [1e-6 * np.array(order) for order in itertools.permutations(range(4))]
+    for k in (1, 2, 3):
+        found = ranking.rank(scores, measured, k)
+        of_scores = [ranking.rank(scores + shift, measured, k) for shift in shifts]
+        assert found.regret == pytest.approx(np.mean([r.regret for r in of_scores]), abs=1e-5)
+        precisions = [
+            ranking.rank(scores + one, measured + other, k).precision
+            for one, other in itertools.product(shifts, shifts)
+        ]
+        assert found.precision == pytest.approx(np.mean(precisions))
+
+
+def test_scores_that_are_not_finite_rank_last():
+    scores = np.array([1.0, np.nan, 3.0, -np.inf])
+    expected = ranking.rank(np.array([1.0, 0.0, 3.0, 0.0]), MEASURED, k=2)
+    found = ranking.rank(scores, MEASURED, k=2)
+    assert found[:2] + found[3:] == pytest.approx(expected[:2] + expected[3:])
+    assert np.isfinite(found.pearson)
+
+
+def test_samples_are_correlated_as_scipy_does():
     rng = np.random.default_rng(0)
     scores, measured = rng.normal(size=12), rng.normal(size=(2, 12)).round(1)
     draws = ranking.resamples(rng, 12, 50)
-    found = ranking.bootstrap_spearman(scores, measured, draws)
-    expected = [
-        np.mean([stats.spearmanr(scores[draw], row[draw]).statistic for row in measured])
-        for draw in draws
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert (ranking.bootstrap_spearman(np.ones(12), measured, draws) == 0).all()
+    found = ranking.rank_samples(scores, measured, 3, draws)
+    for field in ("spearman", "kendall", "pearson"):
+        function = getattr(stats, {"kendall": "kendalltau"}.get(field, f"{field}r"))
+        expected = [
+            np.mean([function(scores[draw], row[draw]).statistic for row in measured])
+            for draw in draws
+        ]
+        np.testing.assert_allclose(getattr(found, field), expected, atol=1e-12)
+    constant = ranking.rank_samples(np.full(12, 0.1), measured, 3, draws)
+    assert not np.any(constant[:3])
 
 
 def test_intervals_hold_the_true_correlation():
@@ -52,7 +82,8 @@ def test_intervals_hold_the_true_correlation():
         scores = rng.normal(size=80)
         measured = 0.7 * scores + np.sqrt(1 - 0.7**2) * rng.normal(size=80)
         draws = ranking.resamples(rng, 80, 200)
-        low, high = ranking.interval(ranking.bootstrap_spearman(scores, measured[None], draws))
+        samples = ranking.rank_samples(scores, measured[None], 5, draws).spearman
+        low, high = ranking.interval(samples)
         inside.append(low <= truth <= high)
     assert np.mean(inside) == pytest.approx(ranking.COVERAGE, abs=0.07)
 
@@ -63,3 +94,10 @@ def test_the_mean_over_tasks_varies_with_the_tasks():
     mean = ranking.bootstrap_mean(rng, tasks)
     assert set(mean) == {0.0, 0.5, 1.0}
     assert mean.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_task_drawn_twice_counts_with_two_samples_of_its_students():
+    samples = np.random.default_rng(4).normal(size=4000)
+    mean = ranking.bootstrap_mean(np.random.default_rng(3), [samples, samples])
+    # of two independent samples, not of one
+    assert mean.std() == pytest.approx(samples.std() / np.sqrt(2), rel=0.05)

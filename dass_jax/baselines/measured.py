@@ -18,6 +18,7 @@ SPLITS = 20
 SHORT_DISTILLATION = "a third of KD"
 FEW_SHOT_REGRESSION = f"regression on {MEASURED_STUDENTS} students"
 REPEATED_REGRESSION = f"{FEW_SHOT_REGRESSION}, {SPLITS} times"
+# the share of its epochs that short distillation takes, at least
 _SHARE = 1 / 3
 _PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
@@ -40,11 +41,22 @@ def _records(candidates: Candidates, name: str) -> Sequence[StudentRecord]:
     return records
 
 
-def _early_accuracy(record: StudentRecord) -> float:
+def early_evaluation(record: StudentRecord) -> tuple[float, float]:
+    """The first evaluation at or after a third of a distillation.
+
+    Args:
+      record: The student.
+
+    Returns:
+      The share of the epochs that were done by then, and the validation accuracy.
+
+    Raises:
+      UserError: If there is none before the last one.
+    """
     total = record.curve_epochs[-1] if record.curve_epochs else 0
     for epoch, accuracy in zip(record.curve_epochs[:-1], record.curve, strict=False):
         if epoch >= _SHARE * total:
-            return accuracy
+            return epoch / total, accuracy
     # the last evaluation is what is to be predicted
     raise UserError(
         f"student {record.student_id} was not evaluated between a third and the end of its "
@@ -68,7 +80,7 @@ def short_distillation(candidates: Candidates) -> Float[np.ndarray, " N"]:
       UserError: If there are no records of these students, or no evaluation lies there.
     """
     records = _records(candidates, SHORT_DISTILLATION)
-    return np.asarray([_early_accuracy(record) for record in records], float)
+    return np.asarray([early_evaluation(record)[1] for record in records], float)
 
 
 def architecture_features(candidates: Candidates) -> Float[np.ndarray, "N F"]:

@@ -76,6 +76,10 @@ def _mean_over_sources(
 def _attend(
     scores: Float[Array, "B V"], states: Float[Array, "B V H"], present: Bool[Array, "B V"]
 ) -> Float[Array, "B H"]:
-    """The mean of the states of present nodes, weighted by the softmax of their scores."""
-    weights = jax.nn.softmax(jnp.where(present, scores, -jnp.inf), axis=-1)
+    """The mean of the states of present nodes, weighted by the softmax of their scores.
+
+    Zero where no node is present, as in students that pad a task.
+    """
+    # a finite score, or a graph without nodes would be nan, and so would its gradient
+    weights = jax.nn.softmax(jnp.where(present, scores, jnp.finfo(scores.dtype).min), axis=-1)
     return jnp.einsum("bv,bvh->bh", weights, jnp.where(present[..., None], states, 0))

@@ -1,9 +1,4 @@
-"""Compares predictors with baselines on the measured students of unseen tasks.
-
-Every score is compared with test accuracies after distillation. Where a task's students were
-distilled more than once, a score is compared with each measurement and the results are averaged,
-which is what the test-retest correlation, the ceiling, is, too: one measurement against another.
-"""
+"""Scores the measured students of unseen tasks by predictors and by baselines."""
 
 import functools
 import pathlib
@@ -14,15 +9,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from dass_jax import database as db
-from dass_jax import ranking
 from dass_jax.baselines.candidates import Candidates
-from dass_jax.baselines.measured import MEASURED_STUDENTS, SHORT_DISTILLATION
+from dass_jax.baselines.measured import (
+    FEW_SHOT_REGRESSION,
+    MEASURED_STUDENTS,
+    SHORT_DISTILLATION,
+    early_evaluation,
+)
 from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.ranking import Interval, Ranking
 from dass_jax.retest import retest_correlation
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -30,11 +28,6 @@ from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.scorer import predict_students
-
-SAMPLES = 1000
-TOP = 5
-# the share of its epochs that short distillation takes
-_SHORT = 1 / 3
 
 
 class Scores(NamedTuple):
@@ -58,7 +51,7 @@ class UnseenTask(NamedTuple):
     Attributes:
       name: The task's.
       measured: Test accuracies, a row for every replicate, fractions, [R, N].
-      ceiling: The test-retest correlation, None if students were distilled once.
+      retest: The test-retest correlation, None if students were distilled once.
       teacher_accuracy: The teacher's test accuracy, a fraction.
       chance: The accuracy of guessing, a fraction.
       scores: What every method says.
@@ -66,50 +59,10 @@ class UnseenTask(NamedTuple):
 
     name: str
     measured: np.ndarray
-    ceiling: float | None
+    retest: float | None
     teacher_accuracy: float
     chance: float
     scores: dict[str, Scores]
-
-
-class Row(NamedTuple):
-    """One method on one task.
-
-    Attributes:
-      task: The task's name.
-      method: The method's name.
-      ranking: How it ranks the students.
-      spearman_interval: Of its Spearman correlation, over students.
-      seconds: Per student.
-      coverage: As in ``Scores``.
-    """
-
-    task: str
-    method: str
-    ranking: Ranking
-    spearman_interval: Interval
-    seconds: float
-    coverage: float | None
-
-
-class Summary(NamedTuple):
-    """One method over tasks.
-
-    Attributes:
-      method: The method's name.
-      spearman: Mean over the tasks.
-      interval: Of this mean, over tasks and students.
-      regret: Mean over the tasks, a fraction.
-      margin: Mean difference in Spearman of the first predictor to this method.
-      margin_interval: Of this difference.
-    """
-
-    method: str
-    spearman: float
-    interval: Interval
-    regret: float
-    margin: float
-    margin_interval: Interval
 
 
 def _replicates(records: Sequence[db.StudentRecord]) -> list[list[db.StudentRecord]]:
@@ -137,8 +90,10 @@ def _measuring_seconds(name: str, records: Sequence[db.StudentRecord]) -> float:
     """Seconds of distillation that a measuring baseline spends for each student."""
     seconds = float(np.mean([record.seconds for record in records]))
     if name == SHORT_DISTILLATION:
-        return _SHORT * seconds
-    return (MEASURED_STUDENTS + 1) * seconds / len(records)
+        return seconds * float(np.mean([early_evaluation(record)[0] for record in records]))
+    if name == FEW_SHOT_REGRESSION:
+        return (MEASURED_STUDENTS + 1) * seconds / len(records)
+    return seconds  # all splits together measure nearly every student
 
 
 def _baseline_scores(candidates: Candidates, advance: Callable[[str], None]) -> dict[str, Scores]:
@@ -210,59 +165,3 @@ def evaluate_task(
         1 / images.num_classes,
         scores,
     )
-
-
-def _fair(task: UnseenTask, method: str) -> np.ndarray:
-    """The measurements that a method has not seen, if there are any."""
-    seen = method in MEASURING and len(task.measured) > 1
-    return task.measured[:-1] if seen else task.measured
-
-
-def compare(tasks: Sequence[UnseenTask], seed: int = 0) -> tuple[list[Row], list[Summary]]:
-    """Ranks all methods on all tasks, and over the tasks.
-
-    Args:
-      tasks: Scored tasks; the first method of the first one is the one that margins are about.
-      seed: Of the bootstrap.
-
-    Returns:
-      A row for every task and method, and a summary of every method that all tasks have.
-    """
-    rng = np.random.default_rng(seed)
-    draws = [ranking.resamples(rng, task.measured.shape[1], SAMPLES) for task in tasks]
-    rows, samples = [], {}
-    for task, draw in zip(tasks, draws, strict=True):
-        for method, scores in task.scores.items():
-            measured = _fair(task, method)
-            drawn = ranking.bootstrap_spearman(scores.values, measured, draw)
-            samples[task.name, method] = drawn
-            rows.append(
-                Row(
-                    task.name, method, ranking.rank(scores.values, measured, TOP),
-                    ranking.interval(drawn), scores.seconds, scores.coverage,
-                )
-            )  # fmt: skip
-    shared = [m for m in tasks[0].scores if all(m in task.scores for task in tasks)]
-    return rows, [_summary(m, shared[0], tasks, rows, samples, seed) for m in shared]
-
-
-def _summary(
-    method: str,
-    first: str,
-    tasks: Sequence[UnseenTask],
-    rows: Sequence[Row],
-    samples: Mapping[tuple[str, str], np.ndarray],
-    seed: int,
-) -> Summary:
-    def mean(name: str) -> float:
-        return float(np.mean([row.ranking.spearman for row in rows if row.method == name]))
-
-    own = [samples[task.name, method] for task in tasks]
-    difference = [samples[task.name, first] - samples[task.name, method] for task in tasks]
-    # the same draws of tasks for every method
-    means = [
-        ranking.interval(ranking.bootstrap_mean(np.random.default_rng(seed), drawn))
-        for drawn in (own, difference)
-    ]
-    regret = float(np.mean([row.ranking.regret for row in rows if row.method == method]))
-    return Summary(method, mean(method), means[0], regret, mean(first) - mean(method), means[1])

@@ -2,68 +2,105 @@
 
 import csv
 import io
+import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.console import console, print_table
-from dass_jax.ranking import Interval
+from dass_jax.ranking import Interval, Ranking
 from dass_jax.workdir import write_atomically
-from dass_jax.workflow.evaluate import TOP, Row, Summary, UnseenTask
+from dass_jax.workflow.comparison import TOP, Intervals, Row, Summary
+from dass_jax.workflow.evaluate import UnseenTask
 
 # Below it, the labels hardly rank the students themselves.
-LEAST_CEILING = 0.6
+LEAST_RETEST = 0.6
+# What stands for a task in the lines of the means.
+MEAN = "mean"
 
-_TASK_HEADER = [
-    "task", "method", "Spearman", "90 % interval", "Kendall", "Pearson", f"precision at {TOP}",
-    "regret [points]", "covered", "s/student",
-]  # fmt: skip
-_SUMMARY_HEADER = [
-    "method", "Spearman", "90 % interval", "regret [points]", "predictor's margin", "90 % interval",
-]  # fmt: skip
+_MEASURES = ["Spearman", "Kendall", "Pearson", f"precision at {TOP}", "regret [points]"]
+_TASK_HEADER = ["method", *_MEASURES, "covered", "s/student"]
+_SUMMARY_HEADER = ["method", *_MEASURES, "covered", "predictor's margin"]
 
 
-def _between(interval: Interval) -> str:
-    return f"{interval.low:.2f} to {interval.high:.2f}"
+def _with_interval(value: float, interval: Interval, text: str) -> str:
+    return f"{value:{text}} ({interval.low:{text}} to {interval.high:{text}})"
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g}"
+def _measures(ranking: Ranking, intervals: Intervals) -> list[str]:
+    """Every measure with its interval."""
+    cells = [
+        _with_interval(float(value), interval, ".2f")
+        for value, interval in zip(ranking[:-1], intervals[:-1], strict=True)
+    ]
+    points = Interval(*(100 * end for end in intervals.regret))
+    return [*cells, _with_interval(100 * float(ranking.regret), points, ".1f")]
+
+
+def _covered(coverage: float | None) -> str:
+    return "-" if coverage is None else f"{100 * coverage:.0f} %"
 
 
 def _task_cells(row: Row) -> list[str]:
-    covered = "-" if row.coverage is None else f"{100 * row.coverage:.0f} %"
-    ranking = row.ranking
-    return [
-        row.task, row.method, f"{ranking.spearman:.2f}", _between(row.spearman_interval),
-        f"{ranking.kendall:.2f}", f"{ranking.pearson:.2f}", f"{ranking.precision:.2f}",
-        f"{100 * ranking.regret:.1f}", covered, _seconds(row.seconds),
-    ]  # fmt: skip
+    measures = _measures(row.ranking, row.intervals)
+    return [row.method, *measures, _covered(row.coverage), f"{row.seconds:.2g}"]
 
 
 def _summary_cells(summary: Summary) -> list[str]:
-    return [
-        summary.method, f"{summary.spearman:.2f}", _between(summary.interval),
-        f"{100 * summary.regret:.1f}", f"{summary.margin:+.2f}", _between(summary.margin_interval),
-    ]  # fmt: skip
+    measures = _measures(summary.ranking, summary.intervals)
+    margin = _with_interval(summary.margin, summary.margin_interval, "+.2f")
+    return [summary.method, *measures, _covered(summary.coverage), margin]
+
+
+def verdict(tasks: Sequence[UnseenTask], summaries: Sequence[Summary]) -> list[str]:
+    """What the comparison says about the first predictor, in sentences.
+
+    Args:
+      tasks: The tasks of the means.
+      summaries: Every method over them, the predictor first.
+    """
+    first = summaries[0]
+    sentences = [f"{first.method} ranks with a mean Spearman of {first.ranking.spearman:.2f}."]
+    retests = [task.retest for task in tasks if task.retest is not None]
+    if len(retests) == len(tasks):
+        mean = float(np.mean(retests))
+        sentences.append(
+            f"That is {first.ranking.spearman / mean:.2f} of the mean test-retest correlation, "
+            f"{mean:.2f}, of one measurement with another one of the same students."
+        )
+    untrained = [s for s in summaries if s.method in BASELINES and s.method not in MEASURING]
+    if untrained:
+        best = max(untrained, key=lambda summary: summary.ranking.spearman)
+        sentences.append(
+            f"The best baseline without training is {best.method}, {best.ranking.spearman:.2f}; "
+            f"the margin is {_with_interval(best.margin, best.margin_interval, '+.2f')}."
+        )
+    if first.coverage is not None:
+        sentences.append(f"Its 90 % intervals hold {_covered(first.coverage)} of the accuracies.")
+    return sentences
 
 
 def _described(task: UnseenTask) -> str:
-    ceiling = "unknown" if task.ceiling is None else f"{task.ceiling:.2f}"
+    retest = "unknown" if task.retest is None else f"{task.retest:.2f}"
     students, mean = task.measured.shape[1], task.measured.mean(0)
     return (
         f"{task.name}: {students} students of {100 * mean.min():.1f} to {100 * mean.max():.1f} %, "
         f"teacher {100 * task.teacher_accuracy:.1f} %, chance {100 * task.chance:.1f} %, "
-        f"test-retest {ceiling}"
+        f"test-retest {retest}"
     )
 
 
-def split_by_ceiling(tasks: Sequence[UnseenTask]) -> tuple[list[UnseenTask], list[UnseenTask]]:
+def split_by_retest(tasks: Sequence[UnseenTask]) -> tuple[list[UnseenTask], list[UnseenTask]]:
     """Tasks whose labels rank their own students, or that do not say, and the others."""
-    clear = [t for t in tasks if t.ceiling is None or t.ceiling >= LEAST_CEILING]
+    clear = [t for t in tasks if t.retest is None or t.retest >= LEAST_RETEST]
     return clear, [t for t in tasks if t not in clear]
+
+
+def _in_the_means(tasks: Sequence[UnseenTask]) -> list[UnseenTask]:
+    return split_by_retest(tasks)[0]
 
 
 def print_report(
@@ -71,11 +108,12 @@ def print_report(
 ) -> None:
     """Prints a table for each task, and one of all methods over the tasks."""
     for task in tasks:
-        own = [_task_cells(row)[1:] for row in rows if row.task == task.name]
-        print_table(_described(task), _TASK_HEADER[1:], own)
+        own = [_task_cells(row) for row in rows if row.task == task.name]
+        print_table(_described(task), _TASK_HEADER, own)
     if summaries:
         cells = [_summary_cells(summary) for summary in summaries]
         print_table("Mean over the tasks", _SUMMARY_HEADER, cells)
+        console.print(" ".join(verdict(_in_the_means(tasks), summaries)))
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -83,32 +121,45 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def markdown(tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence[Summary]) -> str:
-    """All tables as Markdown."""
+def markdown(
+    tasks: Sequence[UnseenTask],
+    rows: Sequence[Row],
+    summaries: Sequence[Summary],
+    provenance: Mapping[str, str],
+) -> str:
+    """All tables as Markdown, 90 % bootstrap intervals in brackets, and what they were made of."""
     lines: list[str] = []
     if summaries:
-        lines += ["Mean over the tasks:", ""]
+        lines += [" ".join(verdict(_in_the_means(tasks), summaries)), ""]
+        lines += ["Mean over the tasks, with 90 % bootstrap intervals:", ""]
         lines += _markdown_table(_SUMMARY_HEADER, [_summary_cells(s) for s in summaries])
         lines.append("")
     for task in tasks:
-        own = [_task_cells(row)[1:] for row in rows if row.task == task.name]
-        lines += [_described(task), "", *_markdown_table(_TASK_HEADER[1:], own), ""]
-    return "\n".join(lines)
+        own = [_task_cells(row) for row in rows if row.task == task.name]
+        lines += [_described(task), "", *_markdown_table(_TASK_HEADER, own), ""]
+    lines += [f"* {name}: {value}" for name, value in provenance.items()]
+    return "\n".join([*lines, ""])
 
 
-def as_csv(tasks: Sequence[UnseenTask], rows: Sequence[Row]) -> str:
-    """One line for every task and method, numbers in full, accuracies as fractions."""
-    ceilings = {task.name: task.ceiling for task in tasks}
+def as_csv(tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence[Summary]) -> str:
+    """One line for every task and method, and for the means; accuracies as fractions."""
+    retests = {task.name: task.retest for task in tasks}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+    ends = [f"{name}_{end}" for name in Intervals._fields for end in Interval._fields]
     writer.writerow(
-        ["task", "method", *rows[0].ranking._fields, "spearman_low", "spearman_high",
-         "test_retest", "coverage", "seconds_per_student"]
+        ["task", "method", *Ranking._fields, *ends, "test_retest", "coverage", "margin",
+         "seconds_per_student"]
     )  # fmt: skip
     for row in rows:
         writer.writerow(
-            [row.task, row.method, *row.ranking, *row.spearman_interval, ceilings[row.task],
-             row.coverage, row.seconds]
+            [row.task, row.method, *row.ranking, *itertools.chain(*row.intervals),
+             retests[row.task], row.coverage, None, row.seconds]
+        )  # fmt: skip
+    for one in summaries:
+        writer.writerow(
+            [MEAN, one.method, *one.ranking, *itertools.chain(*one.intervals), None, one.coverage,
+             one.margin, None]
         )  # fmt: skip
     return buffer.getvalue()
 
@@ -123,12 +174,12 @@ def figure(tasks: Sequence[UnseenTask], rows: Sequence[Row]) -> Figure:
         for place, method in enumerate(methods):
             if method not in own:
                 continue
-            value, (low, high) = own[method].ranking.spearman, own[method].spearman_interval
+            value, (low, high) = own[method].ranking.spearman, own[method].intervals.spearman
             color = "tab:blue" if own[method].coverage is not None else "tab:gray"
             axes.barh(place, value, color=color, alpha=0.75)
             axes.plot([low, high], [place, place], color="black", linewidth=1)
-        if task.ceiling is not None:
-            axes.axvline(task.ceiling, color="tab:red", linestyle="--", label="test-retest")
+        if task.retest is not None:
+            axes.axvline(task.retest, color="tab:red", linestyle="--", label="test-retest")
             axes.legend(fontsize=7, loc="lower left")
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set(title=task.name, xlabel="Spearman", xlim=(-1, 1))
@@ -143,6 +194,7 @@ def write_report(
     tasks: Sequence[UnseenTask],
     rows: Sequence[Row],
     summaries: Sequence[Summary],
+    provenance: Mapping[str, str],
 ) -> None:
     """Writes ``evaluation.csv``, ``evaluation.md`` and ``evaluation.png``.
 
@@ -151,6 +203,7 @@ def write_report(
       tasks: The evaluated tasks.
       rows: Every method on every task.
       summaries: Every method over the tasks.
+      provenance: What the figures were made of, by name.
 
     Raises:
       UserError: If a file cannot be written.
@@ -158,8 +211,8 @@ def write_report(
     image = io.BytesIO()
     figure(tasks, rows).savefig(image, format="png", dpi=130)
     contents = {
-        "evaluation.csv": as_csv(tasks, rows).encode(),
-        "evaluation.md": markdown(tasks, rows, summaries).encode(),
+        "evaluation.csv": as_csv(tasks, rows, summaries).encode(),
+        "evaluation.md": markdown(tasks, rows, summaries, provenance).encode(),
         "evaluation.png": image.getvalue(),
     }
     for name, content in contents.items():

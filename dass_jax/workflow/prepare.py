@@ -140,7 +140,7 @@ def _train(
     snapshots = Snapshots(
         folder / "unfinished", "the unfinished teacher", recipe | {"images_digest": pixels}
     )
-    with progress_bar(f"teacher {spec.name}", experiment.teacher.sgd.epochs) as advance:
+    with progress_bar(f"teacher {spec.name}", experiment.teacher_of(spec).sgd.epochs) as advance:
 
         def on_epoch(report: EpochReport) -> None:
             advance(f"loss {report.loss[0]:.3f}", done=report.epoch)

@@ -1,0 +1,153 @@
+"""Compares predictors with baselines over unseen tasks.
+
+Every score is compared with test accuracies after distillation. Where a task's students were
+distilled more than once, a score is compared with each measurement and the results are averaged,
+which is what the test-retest correlation is, too: one measurement against another.
+
+Dimension letters: B bootstrap samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from dass_jax import ranking
+from dass_jax.baselines.registry import MEASURING
+from dass_jax.ranking import Interval, Ranking
+from dass_jax.workflow.evaluate import UnseenTask
+
+SAMPLES = 1000
+TOP = 5
+
+
+class Intervals(NamedTuple):
+    """An interval for each measure of a ``Ranking``."""
+
+    spearman: Interval
+    kendall: Interval
+    pearson: Interval
+    precision: Interval
+    regret: Interval
+
+
+class Row(NamedTuple):
+    """One method on one task.
+
+    Attributes:
+      task: The task's name.
+      method: The method's name.
+      ranking: How it ranks the students.
+      intervals: Of that, over students.
+      seconds: Per student.
+      coverage: As in ``Scores``.
+    """
+
+    task: str
+    method: str
+    ranking: Ranking
+    intervals: Intervals
+    seconds: float
+    coverage: float | None
+
+
+class Summary(NamedTuple):
+    """One method over tasks.
+
+    Attributes:
+      method: The method's name.
+      ranking: Means over the tasks.
+      intervals: Of these means, over tasks and students.
+      margin: Mean difference in Spearman of the first predictor to this method, on measurements
+        that neither has seen.
+      margin_interval: Of this difference.
+      coverage: Mean over the tasks, as in ``Scores``.
+    """
+
+    method: str
+    ranking: Ranking
+    intervals: Intervals
+    margin: float
+    margin_interval: Interval
+    coverage: float | None
+
+
+class _Compared(NamedTuple):
+    """A row, and what its mean over tasks is made of.
+
+    Attributes:
+      row: The row.
+      samples: The method's bootstrap samples.
+      margin: The first predictor's Spearman less the method's, on the same measurements.
+      margin_samples: The same in every sample.
+    """
+
+    row: Row
+    samples: Ranking
+    margin: float
+    margin_samples: Float[np.ndarray, " B"]
+
+
+def _fair(task: UnseenTask, method: str) -> np.ndarray:
+    """The measurements that a method has not seen, if there are any."""
+    seen = method in MEASURING and len(task.measured) > 1
+    return task.measured[:-1] if seen else task.measured
+
+
+def _compare_task(task: UnseenTask, first: str, draws: np.ndarray) -> dict[str, _Compared]:
+    compared = {}
+    for method, scores in task.scores.items():
+        measured = _fair(task, method)
+        (value, samples), (reference, reference_samples) = (
+            (ranking.rank(x, measured, TOP), ranking.rank_samples(x, measured, TOP, draws))
+            for x in (scores.values, task.scores[first].values)
+        )
+        intervals = Intervals(*map(ranking.interval, samples))
+        compared[method] = _Compared(
+            Row(task.name, method, value, intervals, scores.seconds, scores.coverage),
+            samples,
+            float(reference.spearman - value.spearman),
+            reference_samples.spearman - samples.spearman,
+        )
+    return compared
+
+
+def compare(tasks: Sequence[UnseenTask], seed: int = 0) -> tuple[list[Row], list[Summary]]:
+    """Ranks all methods on all tasks, and over the tasks.
+
+    Args:
+      tasks: Scored tasks; the first method of the first one is the one that margins are about.
+      seed: Of the bootstrap.
+
+    Returns:
+      A row for every task and method, and a summary of every method that all tasks have.
+    """
+    rng = np.random.default_rng(seed)
+    draws = [ranking.resamples(rng, task.measured.shape[1], SAMPLES) for task in tasks]
+    first = next(iter(tasks[0].scores))
+    compared = [_compare_task(task, first, draw) for task, draw in zip(tasks, draws, strict=True)]
+    rows = [one.row for of_task in compared for one in of_task.values()]
+    shared = [m for m in tasks[0].scores if all(m in task.scores for task in tasks)]
+    return rows, [_summary(method, compared, seed) for method in shared]
+
+
+def _summary(method: str, compared: Sequence[Mapping[str, _Compared]], seed: int) -> Summary:
+    own = [of_task[method] for of_task in compared]
+
+    def over_tasks(samples: Sequence[np.ndarray]) -> Interval:
+        # the same draws of tasks for every method and measure
+        rng = np.random.default_rng(seed)
+        return ranking.interval(ranking.bootstrap_mean(rng, samples))
+
+    covered = [one.row.coverage for one in own if one.row.coverage is not None]
+    return Summary(
+        method,
+        Ranking(*np.mean([one.row.ranking for one in own], axis=0).tolist()),
+        Intervals(
+            *(over_tasks(of_measure) for of_measure in zip(*(o.samples for o in own), strict=True))
+        ),
+        float(np.mean([one.margin for one in own])),
+        over_tasks([one.margin_samples for one in own]),
+        float(np.mean(covered)) if covered else None,
+    )
