@@ -45,6 +45,9 @@ class MetaConfig:
       first_order: Whether the outer gradient takes the inner gradient as a constant.
       rank_weight: Weight of the ranking loss beside the squared error.
       ensemble: Predictors trained side by side, from other initial parameters and draws.
+      held_out: How many source tasks each member of the ensemble holds out, in turn; it is judged
+        by these. Then the selecting tasks train, too. With 0, as in the paper, the selecting tasks
+        judge all members.
       eval_every: Episodes between two evaluations on the selecting tasks.
       seed: Keys the initial parameters and the draws of queries.
       task_batch: Tasks per vectorized step; by default one on CPU, where a loop is faster, and all
@@ -65,6 +68,7 @@ class MetaConfig:
     first_order: bool = False
     rank_weight: float = 0.0
     ensemble: int = 1
+    held_out: int = 0
     eval_every: int = 20
     seed: int = 0
     task_batch: int | None = None
@@ -73,7 +77,7 @@ class MetaConfig:
         for name in ("episodes", "queries", "eval_every", "ensemble"):
             if getattr(self, name) < 1:
                 raise UserError(f"meta-training {name} must be at least 1")
-        for name in ("support_students", "inner_steps", "weight_decay", "rank_weight"):
+        for name in ("support_students", "held_out", "inner_steps", "weight_decay", "rank_weight"):
             if getattr(self, name) < 0:
                 raise UserError(f"meta-training {name} must not be negative")
         if self.learning_rate <= 0:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dass_jax import parallel
 from dass_jax.adaptation import Learned, predict
 from dass_jax.errors import UserError
+from dass_jax.folds import Folds, by_judges
 from dass_jax.meta_learning import MetaConfig, MetaState, init_meta_state, meta_step
 from dass_jax.meta_tasks import TaskBatch, check_tasks, map_tasks
 from dass_jax.metrics import correlate
@@ -87,18 +88,23 @@ def _episodes(
     num: int,
     task_axis: str | None,
     carried: None,
-    states: MetaState,
+    members: tuple[MetaState, Int[Array, "E F"] | None],
     tasks: TaskBatch,
 ) -> tuple[MetaState, Float[Array, "E num"]]:
     """Episodes of the members of one device, in one compiled loop."""
 
-    def member(state: MetaState) -> tuple[MetaState, Float[Array, "num"]]:
+    def member(
+        one: tuple[MetaState, Int[Array, " F"] | None],
+    ) -> tuple[MetaState, Float[Array, "num"]]:
+        state, trains = one
+        own = tasks if trains is None else jax.tree.map(lambda leaf: leaf[trains], tasks)
+
         def episode(state: MetaState, _: None) -> tuple[MetaState, Float[Array, ""]]:
-            return meta_step(predictor, state, tasks, config, task_axis)
+            return meta_step(predictor, state, own, config, task_axis)
 
         return jax.lax.scan(episode, state, None, length=num)
 
-    return map_population(member, states, size=len(states.step), requested=None)
+    return map_population(member, members, size=len(members[0].step), requested=None)
 
 
 def run_episodes(
@@ -108,6 +114,7 @@ def run_episodes(
     config: MetaConfig,
     num: int,
     devices: Devices = ALL_DEVICES,
+    trains: Int[np.ndarray, "E F"] | None = None,
 ) -> tuple[MetaState, Float[Array, "E num"]]:
     """Does ``num`` episodes of every member.
 
@@ -122,19 +129,20 @@ def run_episodes(
       config: Hyperparameters.
       num: Number of episodes.
       devices: Which devices to use.
+      trains: The tasks of each member; all of them if None.
 
     Returns:
       The states after them, and the outer loss of each, [E, num].
     """
     members = len(states.step)
-    layout = choose_layout(devices, members, len(tasks.valid))
+    layout = choose_layout(devices, members, (tasks.valid if trains is None else trains.T).shape[0])
     seats = padded_size(members, layout, None)
     if seats > members:
         filled = np.minimum(np.arange(seats), members - 1)
-        states = jax.tree.map(lambda leaf: leaf[filled], states)
+        states, trains = jax.tree.map(lambda leaf: leaf[filled], (states, trains))
     run = parallel.compiled(_episodes, (predictor, config, num), layout)
-    states = parallel.place(layout, states, networks=True)
-    result = run(None, states, parallel.place(layout, tasks))
+    seated = parallel.place(layout, (states, trains), networks=True)
+    result = run(None, seated, parallel.place(layout, tasks))
     return jax.tree.map(lambda leaf: leaf[:members], result)
 
 
@@ -193,19 +201,24 @@ def _run_chunk(
     tasks: tuple[TaskBatch, TaskBatch],
     config: MetaConfig,
     devices: Devices,
+    folds: Folds | None,
 ) -> tuple[MetaProgress, dict[str, Any]]:
     """Trains up to the next evaluation and evaluates; returns the history's entry for it too."""
     training, selecting = tasks
     done = progress.step
     num = min(config.eval_every - done % config.eval_every, config.episodes - done)
-    states, losses = run_episodes(predictor, progress.states, training, config, num, devices)
+    trains = None if folds is None else folds.trains
+    states, losses = run_episodes(
+        predictor, progress.states, training, config, num, devices, trains
+    )
     loss = float(jnp.mean(losses))
-    predictions = predict_tasks(predictor, states.learned, selecting, config)
+    predictions = np.asarray(predict_tasks(predictor, states.learned, selecting, config))
     if not (np.isfinite(loss) and np.isfinite(predictions[:, selecting.valid]).all()):
         raise UserError(
             f"meta-training diverged before episode {done + num}: lower learning_rate or inner_lr"
         )
-    scores = spearman_per_task(predictions.mean(0), selecting.accuracies, selecting.valid)
+    judged = np.nanmean(by_judges(predictions, folds), axis=0)
+    scores = spearman_per_task(judged, selecting.accuracies, selecting.valid)
     # Compared in the precision that a checkpoint keeps, so that a resumed run breaks ties alike.
     score = np.float32(np.mean(scores))
     entry = {
@@ -230,6 +243,7 @@ def meta_train(
     history: Sequence[dict[str, Any]] = (),
     on_chunk: Callable[[MetaProgress, list[dict[str, Any]]], None] | None = None,
     devices: Devices = ALL_DEVICES,
+    folds: Folds | None = None,
 ) -> MetaResult:
     """Meta-trains predictors and keeps the best checkpoint, the earliest on ties.
 
@@ -246,6 +260,8 @@ def meta_train(
       on_chunk: Called after every evaluation with the progress and the history so far, for
         example to save both and to draw a progress bar.
       devices: Which devices to use.
+      folds: Where both batches are the same tasks: which of them each member trains on, and which
+        ones judge it.
 
     Returns:
       What the best evaluation had learned, and the history.
@@ -255,11 +271,18 @@ def meta_train(
     """
     check_tasks(training, "training")
     check_tasks(selecting, "selecting")
+    if config.support_students >= training.valid.shape[1]:
+        raise UserError(
+            f"support_students is {config.support_students}, but tasks have "
+            f"{training.valid.shape[1]} students: leave some to predict"
+        )
     if progress is None:
         progress = init_progress(predictor, training, config)
     entries = list(history)
     while progress.step < config.episodes:
-        progress, entry = _run_chunk(predictor, progress, (training, selecting), config, devices)
+        progress, entry = _run_chunk(
+            predictor, progress, (training, selecting), config, devices, folds
+        )
         entries.append(entry)
         if on_chunk is not None:
             on_chunk(progress, list(entries))

@@ -62,15 +62,16 @@ def calibrate(
     """Finds the calibration that covers ``COVERAGE`` of labelled students.
 
     Args:
-      predictions: Every member's predicted accuracies, fractions.
+      predictions: Every member's predicted accuracies, fractions; nan where a member shall not
+        count, since it has seen the task.
       accuracies: The measured ones, fractions.
       valid: Which students are real.
       teacher_accuracy: Each task's, a fraction.
       chance: Each task's, a fraction.
     """
     units = np.broadcast_to(unit(teacher_accuracy, chance)[:, None], valid.shape)[valid]
-    errors = np.abs(predictions.mean(0) - accuracies)[valid]
-    spread = predictions.std(0)[valid]
+    errors = np.abs(np.nanmean(predictions, axis=0) - accuracies)[valid]
+    spread = np.nanstd(predictions, axis=0)[valid]
     excess = np.mean((errors / units) ** 2 - (spread / units) ** 2)
     # not zero, or members that agree by chance would promise certainty
     common_error = math.sqrt(max(excess, 1e-4))

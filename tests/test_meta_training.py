@@ -142,7 +142,7 @@ def test_training_improves_the_ranking_of_tasks_it_does_not_train_on(tasks, fini
 
 
 def fake_episodes(loss):
-    def run(predictor, states, tasks, config, num, devices):
+    def run(predictor, states, tasks, config, num, devices, trains):
         return states._replace(step=states.step + num), jnp.full((2, num), loss)
 
     return run

@@ -3,7 +3,8 @@
 import pathlib
 import shutil
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,12 @@ import numpy as np
 
 from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.baselines.recorded import num_params
+from dass_jax.baselines.recorded import RECORDED
 from dass_jax.console import console, duration, print_table, progress_bar
+from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
+from dass_jax.folds import Folds, by_judges, make_folds
 from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.meta_training import (
@@ -38,11 +41,43 @@ from dass_jax.workflow.task_arrays import (
 from dass_jax.workflow.training_log import event_writer, write_history
 
 
-def _collect(experiment: Experiment, workdir: Workdir, role: str) -> TaskBatch:
-    specs = experiment.with_role(role)
-    if not specs:
-        raise UserError(f"no task of this experiment has the role {role}: meta-training needs one")
-    return stack_tasks([labelled_task(experiment, workdir, spec) for spec in specs])
+class _Tasks(NamedTuple):
+    """What a predictor is made from.
+
+    Attributes:
+      training: Tasks to train on.
+      selecting: Tasks that judge; the same ones if members hold some out.
+      judges: The selecting tasks' specifications, in this order.
+      folds: Who trains on which tasks, if members hold some out.
+    """
+
+    training: TaskBatch
+    selecting: TaskBatch
+    judges: Sequence[TaskSpec]
+    folds: Folds | None
+
+
+def _judges(experiment: Experiment) -> tuple[TaskSpec, ...]:
+    """The tasks that a predictor is judged by, which are no unseen ones."""
+    held_out = experiment.meta.held_out
+    return experiment.with_role(*(("meta_train", "meta_valid") if held_out else ("meta_valid",)))
+
+
+def _collect(experiment: Experiment, workdir: Workdir) -> _Tasks:
+    def labelled(specs: Sequence[TaskSpec]) -> TaskBatch:
+        return stack_tasks([labelled_task(experiment, workdir, spec) for spec in specs])
+
+    meta, judges = experiment.meta, _judges(experiment)
+    for role in ("meta_train",) if meta.held_out else ("meta_train", "meta_valid"):
+        if not experiment.with_role(role):
+            raise UserError(
+                f"no task of this experiment has the role {role}: meta-training needs one"
+            )
+    if meta.held_out:
+        folds = make_folds(meta.ensemble, len(judges), meta.held_out)
+        tasks = labelled(judges)
+        return _Tasks(tasks, tasks, judges, folds)
+    return _Tasks(labelled(experiment.with_role("meta_train")), labelled(judges), judges, None)
 
 
 def run_meta_training(
@@ -50,7 +85,8 @@ def run_meta_training(
 ) -> None:
     """Meta-trains on the ``meta_train`` tasks and selects on the ``meta_valid`` tasks.
 
-    Unseen tasks are not read. A stopped run goes on to the same numbers.
+    With ``meta.held_out``, members of the ensemble train on tasks of both roles but for those that
+    they hold out. Unseen tasks are not read. A stopped run goes on to the same numbers.
 
     Args:
       experiment: The settings.
@@ -64,13 +100,23 @@ def run_meta_training(
         console.print(f"predictor: done before, in {folder}")
     else:
         metadata = _train(experiment, workdir, folder, recipe)
+    _print_summary(metadata)
+
+
+def _print_summary(metadata: dict[str, Any]) -> None:
+    """Prints how the predictor ranks the tasks that it was selected by, beside what is free."""
+    scores = metadata["spearman"]
+    methods = list(next(iter(scores.values())))
+    means = {name: float(np.mean([row[name] for row in scores.values()])) for name in methods}
     rows = [
-        ["selecting tasks' Spearman", f"{metadata['score']:.3f}"],
-        ["at episode", metadata["episode"]],
-        ["the same for parameter counts", f"{metadata['parameter_score']:.3f}"],
-        ["time", duration(metadata["seconds"])],
+        [task, *(f"{row[name]:.2f}" for name in methods)]
+        for task, row in (*scores.items(), ("mean", means))
     ]
-    print_table("Predictor", ["", ""], rows)
+    title = (
+        f"Predictor of episode {metadata['episode']}, {duration(metadata['seconds'])}: Spearman on "
+        "the tasks that selected it"
+    )
+    print_table(title, ["task", *methods], rows)
 
 
 def _recipe(experiment: Experiment, workdir: Workdir) -> Recipe:
@@ -85,12 +131,11 @@ def _train(
 ) -> dict[str, Any]:
     """Runs the episodes and saves the best predictor; returns what describes it."""
     begin = time.monotonic()
-    training = _collect(experiment, workdir, "meta_train")
-    selecting = _collect(experiment, workdir, "meta_valid")
+    tasks = _collect(experiment, workdir)
     module = AccuracyPredictor(experiment.predictor)
     config = experiment.meta
     progress, history, past = _read_progress(
-        folder, recipe, init_progress(module, training, config)
+        folder, recipe, init_progress(module, tasks.training, config)
     )
     done = progress.step
     with (
@@ -109,17 +154,17 @@ def _train(
             advance(f"best Spearman {float(progress.best_score):.3f}", step - before)
 
         result = meta_train(
-            module, training, selecting, config,
-            progress=progress, history=history, on_chunk=on_chunk, devices=experiment.devices,
+            module, tasks.training, tasks.selecting, config, progress=progress, history=history,
+            on_chunk=on_chunk, devices=experiment.devices, folds=tasks.folds,
         )  # fmt: skip
     seconds = past + time.monotonic() - begin
-    calibration = _calibrate(module, result, selecting, config)
+    calibration = _calibrate(module, result, tasks, config)
     metadata = {
         "interface": predictor_interface(experiment),
         "recipe": recipe,
         "score": result.score,
         "episode": result.episode,
-        "parameter_score": _parameter_score(experiment, workdir),
+        "spearman": _spearman(experiment, workdir, result),
         "calibration": calibration._asdict(),
         "seconds": seconds,
     }
@@ -130,11 +175,13 @@ def _train(
 
 
 def _calibrate(
-    module: AccuracyPredictor, result: MetaResult, selecting: TaskBatch, config: MetaConfig
+    module: AccuracyPredictor, result: MetaResult, tasks: _Tasks, config: MetaConfig
 ) -> Calibration:
-    predictions = predict_tasks(module, result.learned, selecting, config)
+    """Intervals that hold what they promise on tasks that a member has not trained on."""
+    selecting = tasks.selecting
+    predictions = np.asarray(predict_tasks(module, result.learned, selecting, config))
     known = (selecting.accuracies, selecting.valid, selecting.teacher_accuracy, selecting.chance)
-    return calibrate(*map(np.asarray, (predictions, *known)))
+    return calibrate(by_judges(predictions, tasks.folds), *map(np.asarray, known))
 
 
 def _read_progress(
@@ -149,11 +196,17 @@ def _read_progress(
     return jax.tree.map(jnp.asarray, progress), metadata["history"], metadata["seconds"]
 
 
-def _parameter_score(experiment: Experiment, workdir: Workdir) -> float:
-    """What ranking by parameter count reaches on the selecting tasks."""
-    scores = []
-    for spec in experiment.with_role("meta_valid"):
+def _spearman(
+    experiment: Experiment, workdir: Workdir, result: MetaResult
+) -> dict[str, dict[str, float]]:
+    """Rank correlations on the selecting tasks: the predictor's, and those of what is recorded."""
+    (best,) = (entry for entry in result.history if entry["episode"] == result.episode)
+    scores = {}
+    for spec, own in zip(_judges(experiment), best["spearman_per_task"], strict=True):
         records = db.first_replicate(db.read_records(workdir.database, spec.name))
         measured = db.column(records, experiment.target)
-        scores.append(correlate(num_params(records), measured).spearman)
-    return float(np.mean(scores))
+        recorded = {name: baseline(records) for name, baseline in RECORDED.items()}
+        scores[spec.name] = {"predictor": own} | {
+            name: correlate(values, measured).spearman for name, values in recorded.items()
+        }
+    return scores
