@@ -25,12 +25,14 @@ def get_config():
         kd.num_views = 12
     config.database.students_per_task = 16
     config.database.students_per_batch = 16
-    # few source tasks: what the untrained students do on images generalises best (on the source and
-    # selecting tasks, each left out in turn)
-    config.predictor.inputs = "K"
+    # few source tasks: what the untrained students do on images, and their sizes, generalise best (on
+    # the source tasks, each held out by members of the ensemble that have not seen it)
+    config.predictor.inputs = "KC"
     config.predictor.scale = "teacher"
-    config.meta.ensemble = 4
-    config.meta.learning_rate = 2e-3
+    config.predictor.probe_images = 256
+    config.meta.ensemble = 10
+    config.meta.held_out = 1
+    config.meta.rank_weight = 1.0
     config.meta.episodes = 300
     config.search.max_flops = "50%"
     config.search.verify = 4

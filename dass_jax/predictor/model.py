@@ -26,6 +26,7 @@ from dass_jax.predictor.dataset_encoder import DatasetEncoder
 from dass_jax.predictor.functional_encoder import FunctionalEncoder
 from dass_jax.predictor.initializers import torch_dense
 from dass_jax.predictor.inputs import PredictorInputs, StudentInputs
+from dass_jax.remapping import Kind
 
 INPUTS = "STAIDKC"
 
@@ -45,6 +46,8 @@ class PredictorConfig:
       scale: What the network's output means: ``accuracy`` as it is, as in the paper, or
         ``teacher``, where 0 is chance and 1 the teacher's accuracy, so that tasks of any number of
         classes are alike. Predictions are accuracies in either case.
+      remapping: How the students that S, I and K look at inherit the teacher's weights, see
+        ``remapping.remap``; as they do for distillation if None.
       probe_images: Images of the task that I, D and K look at.
       hidden_channels: Channels after a functional encoder's first convolution.
       embedding_channels: Length of a functional embedding.
@@ -62,6 +65,7 @@ class PredictorConfig:
     inputs: str = "STA"
     architecture: Literal["graph", "flat"] = "graph"
     scale: Literal["accuracy", "teacher"] = "accuracy"
+    remapping: Kind | None = None
     probe_images: int = 64
     hidden_channels: int = 128
     embedding_channels: int = 256

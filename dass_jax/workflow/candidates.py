@@ -14,6 +14,9 @@ from dass_jax.teacher import TeacherResult
 from dass_jax.workflow.prepare import TaskImages
 from dass_jax.workflow.task_arrays import probe_images, untrained_students
 
+# Training images that baselines look at, whatever a predictor is shown.
+PROBE_IMAGES = 256
+
 
 def baseline_candidates(
     experiment: Experiment,
@@ -35,7 +38,7 @@ def baseline_candidates(
       student_ids: Their stable ids.
       records: The same students measured, for baselines that look at measurements.
     """
-    chosen = probe_images(experiment, spec, images)
+    chosen = probe_images(experiment, spec, images, PROBE_IMAGES)
     return Candidates(
         students=untrained_students(experiment, spec, teacher, architectures, student_ids),
         image_size=experiment.image_size,

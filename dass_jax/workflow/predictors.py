@@ -12,7 +12,7 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.meta_training import init_states
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
-from dass_jax.recipe import Recipe
+from dass_jax.recipe import Recipe, plain, require_equal
 from dass_jax.uncertainty import Calibration
 from dass_jax.workflow.recipes import predictor_interface
 from dass_jax.workflow.task_arrays import example_task
@@ -56,8 +56,9 @@ def load_predictor(folder: pathlib.Path, experiment: Experiment) -> TrainedPredi
         raise UserError(f"no predictor in {path}: run bin/meta_train.py")
     metadata = checkpoints.read_metadata(path)
     own = _own_settings(experiment, metadata, path)
-    interface = predictor_interface(own)
-    checkpoints.require_recipe(path, "the predictor", interface, "interface")
+    # settings that came after it was saved have their defaults
+    saved = metadata["interface"] | {"predictor": plain(own.predictor)}
+    require_equal(f"the predictor in {path}", saved, predictor_interface(own))
     module = AccuracyPredictor(own.predictor)
     learned, _ = checkpoints.restore(path, jax.eval_shape(lambda: _template(own, module)))
     calibration = Calibration(**metadata["calibration"])

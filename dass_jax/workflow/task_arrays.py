@@ -41,12 +41,11 @@ def _encodings(space: ResNetSpace, architectures: Architecture) -> Float[Array, 
 
 
 def probe_images(
-    experiment: Experiment, spec: TaskSpec, images: prepare.TaskImages
+    experiment: Experiment, spec: TaskSpec, images: prepare.TaskImages, number: int
 ) -> Int[Array, " P"]:
-    """Places of the training images of a task that untrained students are shown."""
+    """Places of training images of a task that untrained students are shown, at most so many."""
     count = len(images.train.labels)
     key = task_key(experiment.seed, spec.name, Stream.PROBE)
-    number = min(experiment.predictor.probe_images, count)
     return jax.random.permutation(key, count)[:number]
 
 
@@ -132,7 +131,8 @@ def task_context(experiment: Experiment, spec: TaskSpec, teacher: TeacherResult)
     images = pooled = None
     if experiment.predictor.sees_images:
         data = prepare.load_images(experiment, spec)
-        images = data.train.images[probe_images(experiment, spec, data)]
+        chosen = probe_images(experiment, spec, data, experiment.predictor.probe_images)
+        images = data.train.images[chosen]
     if "D" in experiment.predictor.inputs:
         pooled = probing.teacher_response(space, variables, images).pooled
     as_student = student_inputs(experiment, the_teacher(space, variables), images)
@@ -171,6 +171,7 @@ def task_arrays(
     students = untrained_students(
         experiment, context.spec, context.teacher, architectures, student_ids
     )
+    students = students._replace(kind=experiment.predictor.remapping or students.kind)
     targets = np.zeros(count) if accuracies is None else accuracies
     return context.alone._replace(
         students=student_inputs(experiment, students, context.images),
