@@ -88,6 +88,8 @@ def to_config(settings: Any) -> ConfigDict:
         if dataclasses.is_dataclass(value):
             value = to_config(value)
         elif value is None:
-            value = config_dict.placeholder(_not_none(hints[field.name]))
+            hint = _not_none(hints[field.name])
+            choices = get_args(hint) if get_origin(hint) is Literal else ()
+            value = config_dict.placeholder(type(choices[0]) if choices else hint)
         config[field.name] = value
     return config
