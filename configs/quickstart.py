@@ -25,8 +25,8 @@ def get_config():
         kd.num_views = 12
     config.database.students_per_task = 16
     config.database.students_per_batch = 16
-    # few source tasks: what the untrained students do on images, and their sizes, generalise best (on
-    # the source tasks, each held out by members of the ensemble that have not seen it)
+    # few source tasks: what the untrained students do on images, and their sizes, generalise best
+    # (on the source tasks, each of them held out by members of the ensemble)
     config.predictor.inputs = "KC"
     config.predictor.scale = "teacher"
     config.predictor.probe_images = 256

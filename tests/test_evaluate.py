@@ -5,10 +5,14 @@ import csv
 import numpy as np
 import pytest
 from scipy import stats
+from test_measured_baselines import record
 
 from dass_jax.baselines.measured import SHORT_DISTILLATION
-from dass_jax.workflow import comparison, evaluation_report
+from dass_jax.search_space import Architecture
+from dass_jax.uncertainty import Prediction
+from dass_jax.workflow import comparison, evaluate, evaluation_report
 from dass_jax.workflow.evaluate import Scores, UnseenTask
+from dass_jax.workflow.scorer import Scorer
 
 
 def unseen(name, seed, retest=0.9, replicates=2):
@@ -27,7 +31,7 @@ def unseen(name, seed, retest=0.9, replicates=2):
             "noisy": Scores(accuracy + 0.3 * rng.normal(size=20), 0.02),
             "constant": Scores(np.ones(20), 0.0),
             # it was made from the last measurement, and must not be compared with it
-            SHORT_DISTILLATION: Scores(measured[-1].copy(), 1.0),
+            SHORT_DISTILLATION: Scores(measured[-1].copy(), 1.0, saw_last=True),
         },
     )
 
@@ -76,7 +80,7 @@ def test_summaries_are_means_and_margins(compared):
 def test_what_was_measured_is_not_compared_with_itself(tasks):
     swapped = tasks[0].measured.copy()
     swapped[-1] = swapped[-1][::-1]
-    short = Scores(swapped[-1].copy(), 1.0)
+    short = Scores(swapped[-1].copy(), 1.0, saw_last=True)
     task = tasks[0]._replace(measured=swapped, scores={SHORT_DISTILLATION: short})
     rows, _ = comparison.compare([task])
     assert rows[0].ranking.spearman < 0.9
@@ -114,6 +118,45 @@ def test_tasks_with_noisy_labels_are_set_apart(tasks):
     clear, unclear = evaluation_report.split_by_retest([*tasks, noisy, unknown])
     assert [task.name for task in clear] == ["birds", "cars", "dots", "once"]
     assert [task.name for task in unclear] == ["noise"]
+
+
+class Interpolator(Scorer):
+    """Knows the students that it is adapted to by heart; the widest says how the others do."""
+
+    def __init__(self):
+        pass
+
+    def adapted_to(self, architectures, ids, labels):
+        widest = labels[np.argmax(architectures.widths[:, 0, 0])]
+        shares = {int(one): float(label) for one, label in zip(ids, labels, strict=True)}
+
+        def predict(architectures, ids):
+            known = [shares.get(int(one), widest) for one in ids]
+            slopes = architectures.widths[:, 0, 0] / 12
+            return Prediction(slopes * widest + np.asarray(known), np.zeros(len(ids)))
+
+        return predict
+
+
+def test_no_student_is_predicted_from_its_own_label():
+    rng = np.random.default_rng(0)
+    widths = 1 + rng.permutation(12).reshape(12, 1, 1)
+    architectures = Architecture(np.ones((12, 1), int), widths)
+    labels = rng.uniform(size=12)
+
+    def predictions(labels):
+        records = [record(one, label) for one, label in enumerate(labels)]
+        return evaluate._few_shot_predictions(Interpolator(), architectures, records)
+
+    before, seen = predictions(labels), 0
+    for student in range(12):
+        changed = labels.copy()
+        changed[student] += 1.0
+        after = predictions(changed)
+        # its answer is relative to the mean of answers, in which its label is one of twelve
+        assert abs(after[student] - before[student]) < 1 / 12 + 1e-9
+        seen += np.abs(np.delete(after - before, student)).max() > 0.05
+    assert seen == 9  # the eight that others are predicted from, and the one in their place
 
 
 def test_the_report_is_written(tmp_path, tasks, compared, capsys):

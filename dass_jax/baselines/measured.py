@@ -1,12 +1,13 @@
 """Baselines that cost training: short distillation, and regression on a few measured students.
 
-Dimension letters: N students, M measured students of a split, F features, R splits.
+Dimension letters: N students, M measured students of a split, F features, R splits,
+S students that are scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.counts import num_flops, num_params
@@ -120,17 +121,48 @@ def _slope(
     return slopes[int(np.argmin(errors))]
 
 
+def few_shot_split(
+    count: int, measured: int = MEASURED_STUDENTS, split: int = 0
+) -> Iterator[tuple[Int[np.ndarray, " M"], Int[np.ndarray, " S"]]]:
+    """Whom to learn from, and whom to score by that.
+
+    A split is a fixed random order of the students. A student is scored from the first ones of this
+    order other than itself, so that one lesson scores nearly all students.
+
+    Args:
+      count: N.
+      measured: M, how many other students each one is scored from.
+      split: Which order.
+
+    Yields:
+      Places of M measured students, and of those that they are to score. Every student is scored
+      once, and never by itself.
+
+    Raises:
+      UserError: If there are not so many other students.
+    """
+    if not 2 <= measured < count:
+        raise UserError(
+            f"regression on {measured} students needs at least 2 of them and "
+            f"{measured + 1} students in all, got {count}"
+        )
+    order = np.random.default_rng(split).permutation(count)
+    first, spare = order[:measured], order[measured]
+    yield first, order[measured:]
+    for student in first:
+        yield np.where(first == student, spare, first), np.array([student])
+
+
 def few_shot_scores(
     features: Float[np.ndarray, "N F"],
     labels: Float[np.ndarray, " N"],
     measured: int = MEASURED_STUDENTS,
     splits: int = SPLITS,
 ) -> Float[np.ndarray, "R N"]:
-    """Scores every student by a regression on a few others, once per split.
+    """Scores every student by a regression on a few others, once per ``few_shot_split``.
 
-    A split is a fixed random order of the students. A student is scored from the first ones of this
-    order other than itself, so that one regression scores nearly all students. Scores leave out the
-    intercept: between regressions, the others' mean would rank students against their own labels.
+    Scores leave out the intercept: between regressions, the others' mean would rank students
+    against their own labels.
 
     Args:
       features: As ``architecture_features`` returns them.
@@ -144,21 +176,11 @@ def few_shot_scores(
     Raises:
       UserError: If there are not so many other students.
     """
-    count = len(labels)
-    if not 2 <= measured < count:
-        raise UserError(
-            f"regression on {measured} students needs at least 2 of them and "
-            f"{measured + 1} students in all, got {count}"
-        )
-    scores = np.zeros((splits, count))
+    scores = np.zeros((splits, len(labels)))
     for split in range(splits):
-        order = np.random.default_rng(split).permutation(count)
-        first, spare = order[:measured], order[measured]
-        scores[split] = features @ _slope(features[first], labels[first])
-        for student in first:
-            others = np.where(first == student, spare, first)
-            slope = _slope(features[others], labels[others])
-            scores[split, student] = features[student] @ slope
+        for known, scored in few_shot_split(len(labels), measured, split):
+            slope = _slope(features[known], labels[known])
+            scores[split, scored] = features[scored] @ slope
     return scores
 
 

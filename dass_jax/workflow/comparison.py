@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dass_jax import ranking
-from dass_jax.baselines.registry import MEASURING
 from dass_jax.ranking import Interval, Ranking
-from dass_jax.workflow.evaluate import UnseenTask
+from dass_jax.workflow.evaluate import Scores, UnseenTask
 
 SAMPLES = 1000
 TOP = 5
@@ -89,16 +88,15 @@ class _Compared(NamedTuple):
     margin_samples: Float[np.ndarray, " B"]
 
 
-def _fair(task: UnseenTask, method: str) -> np.ndarray:
+def _fair(task: UnseenTask, scores: Scores) -> np.ndarray:
     """The measurements that a method has not seen, if there are any."""
-    seen = method in MEASURING and len(task.measured) > 1
-    return task.measured[:-1] if seen else task.measured
+    return task.measured[:-1] if scores.saw_last and len(task.measured) > 1 else task.measured
 
 
 def _compare_task(task: UnseenTask, first: str, draws: np.ndarray) -> dict[str, _Compared]:
     compared = {}
     for method, scores in task.scores.items():
-        measured = _fair(task, method)
+        measured = _fair(task, scores)
         (value, samples), (reference, reference_samples) = (
             (ranking.rank(x, measured, TOP), ranking.rank_samples(x, measured, TOP, draws))
             for x in (scores.values, task.scores[first].values)

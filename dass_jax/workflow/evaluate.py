@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 from dass_jax import database as db
 from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.measured import (
-    FEW_SHOT_REGRESSION,
     MEASURED_STUDENTS,
+    REPEATED_REGRESSION,
     SHORT_DISTILLATION,
     early_evaluation,
+    few_shot_split,
 )
 from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.console import console, progress_bar
@@ -22,12 +24,13 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.retest import retest_correlation
+from dass_jax.search_space import Architecture
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
-from dass_jax.workflow.scorer import predict_students
+from dass_jax.workflow.scorer import Scorer, make_scorer
 
 
 class Scores(NamedTuple):
@@ -38,11 +41,13 @@ class Scores(NamedTuple):
       seconds: Per student, after compilation.
       coverage: Share of the students whose test accuracy the interval of the prediction holds;
         None without intervals.
+      saw_last: Whether it was made from the last replicate's measurements.
     """
 
     values: np.ndarray
     seconds: float
     coverage: float | None = None
+    saw_last: bool = False
 
 
 class UnseenTask(NamedTuple):
@@ -91,9 +96,9 @@ def _measuring_seconds(name: str, records: Sequence[db.StudentRecord]) -> float:
     seconds = float(np.mean([record.seconds for record in records]))
     if name == SHORT_DISTILLATION:
         return seconds * float(np.mean([early_evaluation(record)[0] for record in records]))
-    if name == FEW_SHOT_REGRESSION:
-        return (MEASURED_STUDENTS + 1) * seconds / len(records)
-    return seconds  # all splits together measure nearly every student
+    if name == REPEATED_REGRESSION:
+        return seconds  # all splits together measure nearly every student
+    return (MEASURED_STUDENTS + 1) * seconds / len(records)
 
 
 def _baseline_scores(candidates: Candidates, advance: Callable[[str], None]) -> dict[str, Scores]:
@@ -104,12 +109,51 @@ def _baseline_scores(candidates: Candidates, advance: Callable[[str], None]) -> 
         try:
             if name in MEASURING:
                 seconds = _measuring_seconds(name, records)
-                scores[name] = Scores(baseline(candidates), seconds)
+                scores[name] = Scores(baseline(candidates), seconds, saw_last=True)
             else:
                 values, seconds = _timed(functools.partial(baseline, candidates))
                 scores[name] = Scores(np.asarray(values), seconds / len(records))
         except UserError as error:
             console.print(f"{name} is left out: {error}")
+    return scores
+
+
+def _few_shot_predictions(
+    scorer: Scorer, architectures: Architecture, records: Sequence[db.StudentRecord]
+) -> np.ndarray:
+    """Predictions after adaptation to the teacher and a few measured students.
+
+    As in the regression on so many students, every student is scored by others alone. Predictions
+    are relative to the mean of what the same adaptation predicts, [N].
+    """
+    labels = db.column(records, "final_accuracy").astype(float)
+    ids = db.column(records, "student_id").astype(np.int32)
+    scores = np.zeros(len(records))
+    for known, scored in few_shot_split(len(records)):
+        chosen = jax.tree.map(lambda leaf, rows=known: np.asarray(leaf)[rows], architectures)
+        adapted = scorer.adapted_to(chosen, ids[known], labels[known])
+        predicted = adapted(architectures, ids).mean
+        scores[scored] = (predicted - predicted.mean())[scored]
+    return scores
+
+
+def _predictor_scores(
+    name: str,
+    scorer: Scorer,
+    architectures: Architecture,
+    replicates: Sequence[Sequence[db.StudentRecord]],
+) -> dict[str, Scores]:
+    """What a predictor says, without and with measured students."""
+    ids = db.column(replicates[0], "student_id").astype(np.int32)
+    measured = np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
+    prediction, seconds = _timed(functools.partial(scorer, architectures, ids))
+    inside = np.abs(prediction.mean - measured) <= prediction.half_width
+    scores = {name: Scores(prediction.mean, seconds / len(ids), float(inside.mean()))}
+    if len(ids) > MEASURED_STUDENTS:
+        title = f"{name} and {MEASURED_STUDENTS} students"
+        values = _few_shot_predictions(scorer, architectures, replicates[-1])
+        spent = _measuring_seconds(title, replicates[-1])
+        scores[title] = Scores(values, spent, saw_last=True)
     return scores
 
 
@@ -148,14 +192,12 @@ def evaluate_task(
         experiment, spec, images, teacher, architectures, ids, replicates[-1]
     )
     measured = np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
-    scores = {}
+    scores: dict[str, Scores] = {}
     with progress_bar(f"scoring {spec.name}", len(predictors) + len(BASELINES)) as advance:
         for name, predictor in predictors.items():
             advance(name)
-            predict = functools.partial(predict_students, predictor, spec, teacher)
-            prediction, seconds = _timed(functools.partial(predict, architectures, ids))
-            inside = np.abs(prediction.mean - measured) <= prediction.half_width
-            scores[name] = Scores(prediction.mean, seconds / len(ids), float(inside.mean()))
+            scorer = make_scorer(predictor, spec, teacher, batch_size=len(ids))
+            scores |= _predictor_scores(name, scorer, architectures, replicates)
         scores |= _baseline_scores(candidates, advance)
     return UnseenTask(
         spec.name,
