@@ -32,11 +32,14 @@ class Engine:
     """Stands for ``distil_population``: remembers its calls, and dies when it is told to."""
 
     def __init__(self):
-        self.calls, self.left = [], None
+        self.calls, self.left, self.unfinished = [], None, []
 
     def __call__(self, *arguments, pad_to):
-        ids = arguments[5]
+        ids, snapshots = arguments[5], arguments[7]
         if self.left == 0:
+            folder = snapshots._folder
+            folder.mkdir(parents=True)
+            self.unfinished.append(folder)
             raise Killed
         self.left = None if self.left is None else self.left - 1
         self.calls.append((ids.tolist(), pad_to))
@@ -96,6 +99,20 @@ def test_unfinished_students_are_padded_alike_after_a_restart(
     assert engine.calls == [*FIVE, ([5, 6], 3), ([7, 8], 3)]
     records = db.read_records(workdir.database, "digits")
     assert [record.student_id for record in records] == list(range(9))
+
+
+def test_unfinished_students_wait_for_their_own_batch(tmp_path, engine):
+    """Other settings in between take nothing away."""
+    workdir, engine.left = Workdir(tmp_path), 0
+    for per_batch in (2, 3):
+        with pytest.raises(Killed):
+            build_database.build_database(experiment(5, per_batch), workdir)
+    first, second = engine.unfinished
+    assert first != second
+    assert first.exists()
+    engine.left = None
+    build_database.build_database(experiment(5, 2), workdir)
+    assert not list((workdir.database / "unfinished").glob("*"))
 
 
 def test_what_is_left_is_cut_as_all_were():

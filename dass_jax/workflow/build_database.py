@@ -1,6 +1,7 @@
 """Distils sampled students of every task and records how accurate they became."""
 
 import math
+import shutil
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
 from dass_jax.epochs import EpochReport
 from dass_jax.experiment import Experiment
+from dass_jax.recipe import digest
 from dass_jax.search_space import Architecture
 from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
@@ -122,7 +124,9 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
     db.open_task(workdir.database, spec.name, recipe)
     settings = experiment.database_of(spec)
     missing = missing_students(experiment, workdir, spec)
+    unfinished = workdir.database / "unfinished" / spec.name
     if not any(missing):
+        shutil.rmtree(unfinished, ignore_errors=True)
         console.print(f"students {spec.name}: done before")
         return
     images = prepare.load_images(experiment, spec)
@@ -133,15 +137,16 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
     )
     for replicate, student_ids in enumerate(missing):
         for ids in batches(student_ids, population_size(settings)):
-            snapshots = Snapshots(
-                workdir.database / "unfinished", "the unfinished students",
-                recipe | {"student_ids": ids.tolist(), "replicate": replicate},
-            )  # fmt: skip
+            own = recipe | {"student_ids": ids.tolist(), "replicate": replicate}
+            # a folder for each batch: other tasks, or other settings, may come in between
+            folder = unfinished / digest(own)
+            snapshots = Snapshots(folder, "the unfinished students", own)
             records = _distil_batch(experiment, spec, assignment, ids, replicate, snapshots)
             path = db.part_path(workdir.database, spec.name, replicate, ids.tolist())
             db.write_part(path, records)
-            # a process killed between these lines removes them when the next batch begins
             snapshots.remove()
+    # those of other settings, too, and of a process that was killed between the lines above
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def build_database(experiment: Experiment, workdir: Workdir, *, dry_run: bool = False) -> None:
