@@ -264,7 +264,7 @@ def test_the_winner_leaves_as_files(experiment, finished, images, result, tmp_pa
 def test_the_result_of_a_search_is_complete(experiment, finished, result):
     expected = {
         "task", "seed", "versions", "device", "algorithm", "budget", "teacher", "candidates", "top",
-        "winner", "rivals", "measured", "latency", "seconds", "recipe",
+        "verification", "winner", "rivals", "measured", "latency", "seconds", "recipe",
     }  # fmt: skip
     assert expected == result.keys()
     assert (result["task"], result["seed"], result["candidates"]["count"]) == (UNSEEN, 0, 16)
@@ -292,10 +292,6 @@ def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
     top, pool = result["top"], result["candidates"]
     assert len(top) == 5
     assert len({json.dumps(candidate["architecture"]) for candidate in top}) == 5
-    # two of them were measured before, and come first
-    unmeasured = [candidate["prediction"] for candidate in top[2:]]
-    assert unmeasured == sorted(unmeasured, reverse=True)
-    assert pool["prediction"][:5] == [candidate["prediction"] for candidate in top]
     assert max(pool["flops"]) <= result["budget"]["flops"]
     for student in (*top, *result["rivals"]):
         architecture = experiment.space.from_json(student["architecture"])
@@ -311,9 +307,22 @@ def test_the_chosen_student_is_the_best_verified_one(result):
     first, second = verified
     assert first["verified_accuracy"] >= second["verified_accuracy"]
     # they were the two best predictions before anything was measured
-    assert all(entry["prediction_before"] <= 1 for entry in verified)
-    # measured accuracies of the task change what is predicted
-    assert any(entry["prediction_before"] != entry["prediction"] for entry in verified)
+    before = result["candidates"]["prediction"]
+    assert sorted(before[:2]) == sorted(before)[-2:]
+    assert [entry["prediction"] for entry in result["top"]] == before[:5]
+    # measured accuracies of the task change what is predicted of the others, and thus their order
+    after = result["candidates"]["prediction_after"]
+    assert [entry["prediction_after"] for entry in result["top"][2:]] == after[2:5]
+    assert after[2:] == sorted(after[2:], reverse=True)
+    assert np.abs(np.subtract(before, after)).max() > 1e-6
+
+
+def test_the_winner_is_not_trained_as_it_was_verified(finished, result):
+    (folder,) = (finished.search(UNSEEN) / "verified").iterdir()
+    names = {path.name for student in folder.iterdir() for path in student.iterdir()}
+    assert names == {"replicate2"}
+    assert result["verification"] == {"replicate": 2, "epochs": 2, "shortened": False}
+    assert len(result["winner"]) == 2
 
 
 def test_plots_are_images(finished):

@@ -82,7 +82,7 @@ def keep_student(experiment, workdir, replicate, **changes):
     } | changes
     masked = random_variables(experiment, replicate)
     dense = resnet.cut(experiment.space, masked, student.architecture)
-    path = distill._path(experiment, workdir.student(TASK), student, replicate)
+    path = distill._path(experiment, experiment.final, workdir.student(TASK), student, replicate)
     checkpoints.save(path, 0, dense, metadata)
     return path
 

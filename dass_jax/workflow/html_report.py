@@ -60,9 +60,10 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 def _table(table: Table) -> str:
     body = "".join(_row(cells, "td") for cells in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     return (
         f'<h2>{html.escape(table.title)}</h2><div class="scroll"><table><thead>'
-        f"{_row(table.header, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        f"{_row(table.header, 'th')}</thead><tbody>{body}</tbody></table></div>{notes}"
     )
 
 

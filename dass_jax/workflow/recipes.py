@@ -8,6 +8,8 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import Recipe, plain
+from dass_jax.resnet import Variables
+from dass_jax.workflow.given_teacher import weights_digest
 
 
 def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
@@ -36,6 +38,17 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
     kd = plain(config)
     kd.pop("networks_per_step")
     return teacher_recipe(experiment, spec) | {"kd": kd}
+
+
+def distilled_recipe(
+    experiment: Experiment, spec: TaskSpec, config: DistillConfig, teacher: Variables
+) -> Recipe:
+    """What the network of a distilled student depends on, the teacher at hand.
+
+    Of a teacher that was trained elsewhere, settings tell only the file.
+    """
+    given = {} if spec.teacher is None else {"teacher_weights": weights_digest(teacher)}
+    return student_recipe(experiment, spec, config) | given
 
 
 def predictor_interface(experiment: Experiment) -> Recipe:

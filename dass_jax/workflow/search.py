@@ -11,34 +11,33 @@ import numpy as np
 
 import dass_jax
 from dass_jax import database as db
-from dass_jax.baselines.recorded import RECORDED
 from dass_jax.budget import CostModel
 from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
 from dass_jax.latency import latency_meter
-from dass_jax.metrics import correlate
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest, require_equal
 from dass_jax.search.problem import Scored, SearchProblem
 from dass_jax.search.registry import ALGORITHMS
 from dass_jax.search_space import Architecture, unstack
-from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.chosen_student import Student
-from dass_jax.workflow.distill import Result, distil_winner
+from dass_jax.workflow.distill import distil_winner
 from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
-from dass_jax.workflow.recipes import search_recipe, student_recipe
+from dass_jax.workflow.recipes import search_recipe
+from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
 from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
-from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer, predict_students
+from dass_jax.workflow.scorer import BATCH_SIZE, make_scorer
 from dass_jax.workflow.search_report import print_search, write_report
 from dass_jax.workflow.search_result import (
     costs_of,
     describe_candidates,
     describe_teacher,
     describe_top,
+    describe_verification,
 )
 
 _LATENCY_ROUNDS = 3
@@ -56,43 +55,6 @@ class _Clock:
         begin = time.monotonic()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
-
-
-def _labels(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[db.StudentRecord]:
-    """The task's measured students, if the database has any."""
-    records = db.first_replicate(db.read_records(workdir.database, spec.name))
-    if records:
-        recipe = student_recipe(experiment, spec, experiment.kd)
-        db.check_task(workdir.database, spec.name, recipe)
-    return records
-
-
-def _measured(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    teacher: TeacherResult,
-    predictor: TrainedPredictor,
-) -> dict[str, Any] | None:
-    """Rank correlations on the task's measured students, if there are any."""
-    records = _labels(experiment, workdir, spec)
-    if len(records) < 2:
-        return None
-    measured = db.column(records, "test_accuracy")
-    architectures = db.architectures_of(experiment.space, records)
-    ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(predictor, spec, teacher, architectures, ids)
-    scores = {"predictor": predicted.mean} | {
-        name: baseline(records) for name, baseline in RECORDED.items()
-    }
-    return {
-        "students": len(records),
-        "measured": measured.tolist(),
-        "predicted": predicted.mean.tolist(),
-        "half_width": predicted.half_width.tolist(),
-        "spearman": {name: correlate(s, measured).spearman for name, s in scores.items()},
-        "kendall": {name: correlate(s, measured).kendall for name, s in scores.items()},
-    }
 
 
 def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
@@ -116,7 +78,7 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict
     predictor = load_predictor(workdir.predictor, experiment)
     if spec.name in predictor.recipe["roles"]:
         console.print(f"Note: {spec.name} is no unseen task, the predictor was made with it.")
-    records = db.records_digest(_labels(experiment, workdir, spec))
+    records = db.records_digest(recorded_students(experiment, workdir, spec))
     recipe = search_recipe(experiment, spec, digest(predictor.recipe), records)
     folder = workdir.search(spec.name)
     path = folder / "search.json"
@@ -149,10 +111,12 @@ def _search(
         scorer = make_scorer(predictor, spec, teacher, min(BATCH_SIZE, config.candidates))
         problem = SearchProblem(model, budget, scorer)
         ranked = _run_algorithm(experiment, spec, problem)
-    verified: list[Result] = []
-    if config.verify:
-        with clock.phase("verification"):
-            ranked, verified = _verify(experiment, workdir, spec, images, teacher, scorer, ranked)
+    with clock.phase("verification"):
+        count = min(config.verify, len(ranked))
+        verified = verification.verify(
+            experiment, workdir, spec, images, teacher, scorer, ranked, count
+        )
+    ranked = verified.ranked
     (chosen,) = unstack(ranked.take(np.arange(1)).architectures)
     with clock.phase("distillation"):
         assignment = prepare.make_assignment(
@@ -164,7 +128,7 @@ def _search(
         rivals = choose_rivals(experiment, spec, problem, images, teacher)
         describe = functools.partial(costs_of, model)
         others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
-        measured = _measured(experiment, workdir, spec, teacher, predictor)
+        measured = compare_recorded(experiment, workdir, spec, teacher, predictor)
     return {
         "task": spec.name,
         "seed": experiment.seed,
@@ -173,8 +137,9 @@ def _search(
         "algorithm": config.algorithm,
         "budget": budget._asdict(),
         "teacher": describe_teacher(experiment, workdir, spec, model),
-        "candidates": describe_candidates(ranked, budget),
-        "top": describe_top(experiment, ranked, verified, model),
+        "verification": describe_verification(experiment),
+        "candidates": describe_candidates(verified, budget),
+        "top": describe_top(experiment, verified, model),
         "winner": winner,
         "rivals": others,
         "measured": measured,
@@ -200,26 +165,6 @@ def _run_algorithm(experiment: Experiment, spec: TaskSpec, problem: SearchProble
     search = ALGORITHMS[experiment.search.algorithm]
     key = task_key(experiment.seed, spec.name, Stream.CANDIDATES)
     return search(problem, key, experiment.search)
-
-
-def _verify(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    images: prepare.TaskImages,
-    teacher: TeacherResult,
-    scorer: Scorer,
-    ranked: Scored,
-) -> tuple[Scored, list[Result]]:
-    """All candidates, the best measured one first, and what was measured, in that order."""
-    count = min(experiment.search.verify, len(ranked))
-    best = ranked.take(np.arange(count))
-    results = verification.measure(experiment, workdir, spec, images, teacher, best)
-    accuracies = verification.accuracies(results)
-    order = np.argsort(-accuracies, kind="stable")
-    renewed = verification.rerank(scorer, ranked, accuracies)
-    before = best.prediction.mean.tolist()
-    return renewed, [results[row] | {"prediction_before": before[row]} for row in order]
 
 
 def _latencies(

@@ -10,11 +10,12 @@ Search = dict[str, Any]
 
 
 class Table(NamedTuple):
-    """A table of texts; the first column names the rows."""
+    """A table of texts; the first column names the rows; notes are sentences below it."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    notes: tuple[str, ...] = ()
 
 
 def _tests(results: list[dict[str, Any]]) -> list[float]:
@@ -31,55 +32,107 @@ def _cost_names(search: Search) -> list[str]:
     return [name for name in LABELS if search["teacher"][name] is not None]
 
 
+def _predicted(entry: dict[str, Any]) -> str:
+    """What was predicted before anything was measured."""
+    return f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"
+
+
+def _reached(results: list[dict[str, Any]]) -> str:
+    """Test accuracy of networks that did not diverge, and how many did."""
+    sound = [result for result in results if not result["diverged"]]
+    if not sound:
+        return "diverged"
+    text = with_deviation(_tests(sound))
+    lost = len(results) - len(sound)
+    return f"{text}, {lost} diverged" if lost else text
+
+
 def _comparison(search: Search) -> Table:
     """The networks after distillation."""
     names, chosen, teacher = _cost_names(search), search["top"][0], search["teacher"]
-    predicted = f"{percent(chosen['prediction'])} ± {percent(chosen['half_width'])}"
     rows = [
         ["teacher", *_costs(teacher, names), "", percent(teacher["test_accuracy"])],
-        ["chosen student", *_costs(chosen, names), predicted,
-         with_deviation(_tests(search["winner"]))],
-    ]  # fmt: skip
+        ["chosen student", *_costs(chosen, names), _predicted(chosen), _reached(search["winner"])],
+    ]
     randoms = [rival for rival in search["rivals"] if rival["chosen_by"] == "random"]
-    if len(randoms) == 1:
-        (only,) = randoms
-        rows.append(["a random student", *_costs(only, names), "", percent(only["test_accuracy"])])
-    elif randoms:
-        mean = {name: statistics.mean(rival[name] for rival in randoms) for name in names}
-        best = max(randoms, key=lambda rival: rival["test_accuracy"])
-        rows += [
-            [f"mean of {len(randoms)} random students", *_costs(mean, names), "",
-             percent(statistics.mean(_tests(randoms)))],
-            [f"best of {len(randoms)} random students", *_costs(best, names), "",
-             percent(best["test_accuracy"])],
-        ]  # fmt: skip
+    others = [rival for rival in search["rivals"] if rival["chosen_by"] != "random"]
+    rows += _random_rows(randoms, names)
     rows += [
-        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "",
-         percent(rival["test_accuracy"])]
-        for rival in search["rivals"] if rival["chosen_by"] != "random"
-    ]  # fmt: skip
+        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", _reached([rival])]
+        for rival in others
+    ]
     header = ["network", *(LABELS[name] for name in names), "predicted", "test accuracy"]
     return Table(f"{search['task']}: budget {Budget(**search['budget'])}", header, rows)
 
 
+def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
+    """Random students together, without those that diverged."""
+    sound = [rival for rival in randoms if not rival["diverged"]]
+    if len(sound) < 2:
+        return [
+            ["a random student", *_costs(rival, names), "", _reached([rival])] for rival in randoms
+        ]
+    mean = {name: statistics.mean(rival[name] for rival in sound) for name in names}
+    best = max(sound, key=lambda rival: rival["test_accuracy"])
+    lost = len(randoms) - len(sound)
+    those = f"{len(sound)} random students" + (f" ({lost} more diverged)" if lost else "")
+    accuracy = percent(statistics.mean(_tests(sound)))
+    return [
+        [f"mean of {those}", *_costs(mean, names), "", accuracy],
+        [f"best of {those}", *_costs(best, names), "", percent(best["test_accuracy"])],
+    ]
+
+
 def _top(search: Search) -> Table:
     """The best candidates."""
-    names = _cost_names(search)
-    verified = any("verified_accuracy" in entry for entry in search["top"])
+    names, verification = _cost_names(search), search["verification"]
+    renewed = any("prediction_after" in entry for entry in search["top"])
     rows = []
     for place, entry in enumerate(search["top"], 1):
-        shape = entry["architecture"]
-        widths = " ".join("-".join(map(str, row)) for row in shape["widths"])
-        row = [f"{place}. {widths}", *_costs(entry, names),
-               f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"]  # fmt: skip
-        if verified:
-            accuracy = entry.get("verified_accuracy")
-            row.append("" if accuracy is None else percent(accuracy))
+        widths = " ".join("-".join(map(str, row)) for row in entry["architecture"]["widths"])
+        row = [f"{place}. {widths}", *_costs(entry, names), _predicted(entry)]
+        if verification is not None:
+            row.append(_verified(entry))
+        if renewed:
+            after = entry.get("prediction_after")
+            row.append("" if after is None else percent(after))
         rows.append(row)
     header = ["widths of the blocks, by stage", *(LABELS[name] for name in names), "predicted"]
-    if verified:
-        header.append("verified")
-    return Table("The best candidates, the chosen one first", header, rows)
+    if verification is not None:
+        epochs = verification["epochs"]
+        header.append(f"after {epochs} epochs" if verification["shortened"] else "verified")
+    if renewed:
+        header.append("predicted then")
+    return Table(_top_title(search), header, rows, _top_notes(search))
+
+
+def _verified(entry: dict[str, Any]) -> str:
+    if "verified_accuracy" not in entry:
+        return ""
+    return "diverged" if entry["diverged"] else percent(entry["verified_accuracy"])
+
+
+def _top_title(search: Search) -> str:
+    if search["algorithm"] == "random":
+        return "The candidates that were sampled first, the chosen one first"
+    return "The best candidates, the chosen one first"
+
+
+def _top_notes(search: Search) -> tuple[str, ...]:
+    """What the columns do not say."""
+    chosen, verification = search["top"][0], search["verification"]
+    if verification is None:
+        return ()
+    unmeasured = [entry for entry in search["top"] if "prediction_after" in entry]
+    if not unmeasured or chosen["diverged"]:
+        return ()
+    best = unmeasured[0]["prediction_after"]
+    if best <= chosen["verified_accuracy"]:
+        return ()
+    return (
+        f"A candidate that was not measured is now predicted to reach {percent(best)}, more than "
+        "the best measured one: a larger --verify would measure it.",
+    )
 
 
 def _correlations(search: Search) -> Table | None:
