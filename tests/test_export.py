@@ -262,6 +262,19 @@ def test_formats_of_the_same_student_add_up(student, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
+@pytest.mark.parametrize("content", ["{", '{"format_version": 0, "sha256": {}}'])
+def test_an_export_that_cannot_be_read_is_replaced_if_asked(copied, student, content):
+    (copied / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"cannot be read \(.*\): give --overwrite"):
+        export_student(copied, *student, ["safetensors"])
+    (copied / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"also holds notes\.txt: move it away"):
+        export_student(copied, *student, ["safetensors"], overwrite=True)
+    (copied / "notes.txt").unlink()
+    export_student(copied, *student, ["safetensors"], overwrite=True)
+    assert {path.name for path in copied.iterdir()} == {"config.json", "student.safetensors"}
+
+
 def test_another_student_is_replaced_only_if_asked(copied, kept):
     other = read_kept(seed_folder(kept, 0))
     before = contents(copied)
