@@ -81,11 +81,31 @@ def predictor_recipe(experiment: Experiment, records_digest: str) -> Recipe:
 
 
 def search_recipe(
-    experiment: Experiment, spec: TaskSpec, predictor_digest: str, records_digest: str
+    experiment: Experiment,
+    spec: TaskSpec,
+    *,
+    predictor: str,
+    records: str,
+    teacher_weights: str | None,
+    device: str | None,
 ) -> Recipe:
-    """What the result of a search depends on."""
-    return student_recipe(experiment, spec, experiment.final) | {
+    """What the result of a search depends on.
+
+    Args:
+      experiment: The settings.
+      spec: The task.
+      predictor: Digest of the predictor's recipe.
+      records: Digest of the task's measured students.
+      teacher_weights: Digest of a given teacher's weights; None if the task trains its own.
+      device: The device that latencies are limited on; None if they are not limited.
+    """
+    recipe = student_recipe(experiment, spec, experiment.final) | {
         "search": plain(experiment.search),
-        "predictor": predictor_digest,
-        "records": records_digest,
+        "predictor": predictor,
+        "records": records,
     }
+    if experiment.search.verify:
+        recipe["verification"] = student_recipe(experiment, spec, experiment.kd)["kd"]
+    if teacher_weights is not None:
+        recipe["teacher_weights"] = teacher_weights
+    return recipe if device is None else recipe | {"device": device}

@@ -10,10 +10,10 @@ from dass_jax.console import console, percent, print_table
 from dass_jax.workdir import write_atomically
 from dass_jax.workflow.html_report import html_report
 from dass_jax.workflow.search_figures import all_figures
-from dass_jax.workflow.search_tables import Table, search_tables
+from dass_jax.workflow.search_tables import Table, search_tables, top_table
 
 
-def _lead(search: dict[str, Any]) -> str:
+def lead(search: dict[str, Any]) -> str:
     """What was found, in two sentences."""
     chosen, teacher = search["top"][0], search["teacher"]
     sound = [result for result in search["winner"] if not result["diverged"]]
@@ -45,7 +45,7 @@ def write_report(folder: pathlib.Path, search: dict[str, Any]) -> None:
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=130)
         write_atomically(folder / f"{name}.png", file.getvalue())
-    page = html_report(search, _lead(search), figures)
+    page = html_report(search, lead(search), figures)
     write_atomically(folder / "report.html", page.encode())
 
 
@@ -56,8 +56,17 @@ def print_with_notes(table: Table) -> None:
         console.print(note)
 
 
+def print_ranking(ranking: dict[str, Any]) -> None:
+    """Prints the best candidates before any of them is distilled, which takes long.
+
+    Args:
+      ranking: What ``ranking.json`` holds.
+    """
+    print_with_notes(top_table(ranking))
+
+
 def print_search(search: dict[str, Any]) -> None:
     """Prints the closing tables of a search."""
     for table in search_tables(search):
         print_with_notes(table)
-    console.print(_lead(search))
+    console.print(lead(search))

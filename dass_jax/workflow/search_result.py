@@ -11,6 +11,7 @@ from dass_jax.search.pareto import pareto_front
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare, verification
+from dass_jax.workflow.chosen_student import widths_text
 from dass_jax.workflow.verification import Verified
 
 
@@ -34,10 +35,8 @@ def describe_teacher(
     }
 
 
-def describe_verification(experiment: Experiment) -> dict[str, Any] | None:
-    """How the first candidates were measured; None if they were not."""
-    if not experiment.search.verify:
-        return None
+def describe_verification(experiment: Experiment) -> dict[str, Any]:
+    """How the first candidates were measured."""
     return {
         "replicate": verification.replicate(experiment),
         "epochs": verification.schedule(experiment).sgd.epochs,
@@ -53,6 +52,8 @@ def describe_candidates(verified: Verified, budget: Budget) -> dict[str, Any]:
     after = {} if renewed is None else {"prediction_after": renewed.mean.tolist()}
     return {
         "count": len(ranked),
+        "widths": [widths_text(rows) for rows in ranked.architectures.widths],
+        "student_ids": ranked.student_ids.tolist(),
         "prediction": ranked.prediction.mean.tolist(),
         **after,
         "cost": cost,

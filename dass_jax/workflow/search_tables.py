@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from dass_jax.budget import LABELS, Budget, show
 from dass_jax.console import count, duration, percent, with_deviation
+from dass_jax.workflow.latency_check import keeps
 
 Search = dict[str, Any]
 
@@ -83,7 +84,7 @@ def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[s
     ]
 
 
-def _top(search: Search) -> Table:
+def top_table(search: Search) -> Table:
     """The best candidates."""
     names, verification = _cost_names(search), search["verification"]
     renewed = any("prediction_after" in entry for entry in search["top"])
@@ -99,10 +100,10 @@ def _top(search: Search) -> Table:
         rows.append(row)
     header = ["widths of the blocks, by stage", *(LABELS[name] for name in names), "predicted"]
     if verification is not None:
-        epochs = verification["epochs"]
-        header.append(f"after {epochs} epochs" if verification["shortened"] else "verified")
+        after = f"at epoch {verification['epochs']}"
+        header.append(after if verification["shortened"] else "verified")
     if renewed:
-        header.append("predicted then")
+        header.append("predicted after")
     return Table(_top_title(search), header, rows, _top_notes(search))
 
 
@@ -120,15 +121,12 @@ def _top_title(search: Search) -> str:
 
 def _top_notes(search: Search) -> tuple[str, ...]:
     """What the columns do not say."""
-    chosen, verification = search["top"][0], search["verification"]
-    if verification is None:
+    chosen, after = search["top"][0], search["candidates"].get("prediction_after")
+    measured = sum("verified_accuracy" in entry for entry in search["top"])
+    # those that were not measured begin with the best
+    if after is None or len(after) == measured or after[measured] <= chosen["verified_accuracy"]:
         return ()
-    unmeasured = [entry for entry in search["top"] if "prediction_after" in entry]
-    if not unmeasured or chosen["diverged"]:
-        return ()
-    best = unmeasured[0]["prediction_after"]
-    if best <= chosen["verified_accuracy"]:
-        return ()
+    best = after[measured]
     return (
         f"A candidate that was not measured is now predicted to reach {percent(best)}, more than "
         "the best measured one: a larger --verify would measure it.",
@@ -153,29 +151,65 @@ def _correlations(search: Search) -> Table | None:
 
 def _latencies(search: Search) -> Table | None:
     """Predicted and measured latencies, if they were limited."""
-    latency = search["latency"]
+    latency, chosen = search["latency"], search["top"][0]["student_id"]
     if latency is None:
         return None
-    rows = [
-        [name, show("latency", entry["latency"]), show("latency", measured)]
-        for name, entry, measured in (
-            ("teacher", search["teacher"], latency["teacher"]),
-            ("chosen student", search["top"][0], latency["chosen"]),
-        )
-    ]
+    rows = [["teacher", show("latency", search["teacher"]["latency"]),
+             show("latency", latency["teacher"]), ""]]  # fmt: skip
+    for record in latency["measured"]:
+        name = "another that keeps it" if keeps(record) else "passed over"
+        costs = [show("latency", record[what]) for what in ("predicted", "measured", "limit")]
+        rows.append(["chosen student" if record["student_id"] == chosen else name, *costs])
     title = f"Latency of a batch of {latency['batch_size']} on {search['device']}"
-    return Table(title, ["network", "predicted", "measured"], rows)
+    header = ["network", "predicted", "measured", "limit then"]
+    return Table(title, header, rows, _latency_notes(latency))
+
+
+def _latency_notes(latency: dict[str, Any]) -> tuple[str, str]:
+    fit = latency["model"]
+    if latency["within_budget"]:
+        verdict = "The chosen student keeps the limit as measured."
+    else:
+        verdict = (
+            f"None of the {len(latency['measured'])} best candidates keeps the limit as measured; "
+            "the fastest of them was chosen: lower --config.search.max_latency."
+        )
+    return verdict, (
+        f"Latencies were predicted from {fit['students']} measured networks, with an error of "
+        f"{percent(fit['error'])} and a Spearman of {fit['spearman']:.2f} on those left out."
+    )
 
 
 def _phases(search: Search) -> Table:
     rows = [[name, duration(seconds)] for name, seconds in search["seconds"].items()]
-    candidates = search["candidates"]["count"]
-    title = f"Time; {count(candidates)} candidates scored ({search['algorithm']})"
+    candidates, latency = search["candidates"]["count"], search["latency"]
+    if latency is not None and latency["within_budget"]:
+        candidates += sum(not keeps(record) for record in latency["measured"])
+    elif latency is not None:
+        # one of them is the choice
+        candidates += len(latency["measured"]) - 1
+    title = f"Time over all runs; {count(candidates)} candidates scored ({search['algorithm']})"
     return Table(title, ["phase", "time"], rows)
+
+
+def front_table(search: Search) -> Table:
+    """The Pareto front, each candidate with the number by which it can be distilled."""
+    pool = search["candidates"]
+    cost = pool["cost"]
+    rows = [
+        [f"{place}: {pool['widths'][place]}", show(cost, pool[cost][place]),
+         percent(pool["prediction"][place])]
+        for place in sorted(pool["front"], key=lambda place: pool[cost][place])
+    ]  # fmt: skip
+    note = (
+        "bin/distill.py --candidate=NUMBER distils one of them instead of the choice, which is 0."
+    )
+    title = f"Pareto front of predicted accuracy against {LABELS[cost]}"
+    return Table(title, ["number: widths of the blocks", LABELS[cost], "predicted"], rows, (note,))
 
 
 def search_tables(search: Search) -> list[Table]:
     """All tables of what ``search.json`` holds."""
-    makers = (_comparison, _top, _latencies, _correlations, _phases)
+    makers = (_comparison, top_table, _latencies, _correlations, _phases)
     tables = [make(search) for make in makers]
     return [table for table in tables if table is not None]

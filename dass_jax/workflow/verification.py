@@ -95,7 +95,7 @@ def measure(
         )
     ]
     recipe = distilled_recipe(experiment, spec, config, teacher.variables)
-    folder = workdir.search(spec.name) / "verified" / digest(recipe)
+    folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
     return distil_students(experiment, spec, assignment, students, seed, folder, title, config)
 
