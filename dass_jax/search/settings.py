@@ -79,6 +79,13 @@ class SearchConfig:
         return {name: parse_limit(name, text) for name, text in texts.items() if text is not None}
 
     @property
+    def step(self) -> int:
+        """How many candidates the algorithm scores at a time, at most."""
+        # evolution's first population is two broods
+        steps = {"evolution": max(1, self.population // 2), "nsga2": self.population}
+        return steps.get(self.algorithm, self.candidates)
+
+    @property
     def limited(self) -> tuple[str, ...]:
         """Which costs are limited."""
         return tuple(self._limits())

@@ -177,7 +177,7 @@ def _rank(task: _Task) -> _Ranking:
     with task.progress.phase("latency model"):
         model, budget, fit = _costs(experiment, task.workdir, task.images.num_classes)
     with task.progress.phase("search"):
-        size = min(BATCH_SIZE, config.candidates)
+        size = min(BATCH_SIZE, config.step)
         scorer = make_scorer(task.predictor, task.spec, task.teacher, size)
         problem = SearchProblem(model, budget, scorer)
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
