@@ -240,7 +240,7 @@ def test_a_stopped_search_leaves_its_ranking(experiment, copied, result, monkeyp
     monkeypatch.setattr(search, "verify", stop)
     with pytest.raises(KeyboardInterrupt):
         run_search(experiment, copied, experiment.task(UNSEEN))
-    assert "The best candidates, the chosen one first" in capsys.readouterr().out
+    assert "The best candidates by their prediction" in capsys.readouterr().out
     ranking = read_json(folder / "ranking.json")
     before = ranking["candidates"]["prediction"]
     assert before == sorted(before, reverse=True)

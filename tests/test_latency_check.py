@@ -65,6 +65,7 @@ def test_who_breaks_the_limit_is_passed_over():
     experiment, checked, meter, _ = check((6.5, 6.1, 5.9, 1.0), max_latency="60%")
     assert checked.ranked.student_ids.tolist() == [2, 3]
     assert [record["measured"] for record in checked.records] == [6.5, 6.1, 5.9]
+    assert [record["widths"] for record in checked.records] == ["4 16 16", "5 16 16", "6 16 16"]
     # in turn with the teacher, one after the other until one is found
     assert meter.measured[:6] == [8, 4, 8, 4, 8, 4]
     assert 7 not in meter.measured

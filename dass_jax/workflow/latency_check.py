@@ -16,6 +16,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.latency import Latency, latency_meter
 from dass_jax.search.problem import Scored
 from dass_jax.search_space import unstack
+from dass_jax.workflow.chosen_student import widths_text
 
 _ROUNDS = 3
 # how many candidates are measured before none is said to fit: in all, and for each one wanted
@@ -80,10 +81,11 @@ def check_latencies(
         reference, *seconds = _fastest([teacher, *map(prepare, unstack(group.architectures))])
         limit = config.budget(costs._replace(latency=np.asarray(reference))).latency
         predicted = np.asarray(group.costs.latency).tolist()
+        texts = map(widths_text, group.architectures.widths)
         ids = group.student_ids.tolist()
-        for student_id, before, measured in zip(ids, predicted, seconds, strict=True):
+        for text, number, before, after in zip(texts, ids, predicted, seconds, strict=True):
             records.append(
-                {"student_id": student_id, "predicted": before, "measured": measured,
+                {"widths": text, "student_id": number, "predicted": before, "measured": after,
                  "limit": limit, "teacher": reference}
             )  # fmt: skip
         save()

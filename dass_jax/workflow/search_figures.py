@@ -82,11 +82,16 @@ def plot_predicted_measured(search: Search) -> Figure | None:
         rho = measured["spearman"]["predictor"]
         title += f": Spearman {rho:.2f} over {measured['students']} students"
     if verified:
-        before = [100 * entry["prediction"] for entry in verified]
-        after = [100 * entry["verified_accuracy"] for entry in verified]
+        before, error, after = (
+            [100 * entry[name] for entry in verified]
+            for name in ("prediction", "half_width", "verified_accuracy")
+        )
         how = search["verification"]
         images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
-        axes.plot(before, after, "D", color=_CHOSEN, label=f"verified candidates ({images})")
+        axes.errorbar(
+            before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
+            label=f"verified candidates ({images})",
+        )  # fmt: skip
     axes.axline((50, 50), slope=1, color="black", linewidth=0.8, linestyle=":", label="equal")
     _fit_to_points(axes)
     axes.set(xlabel="predicted accuracy [%]", ylabel="measured accuracy after KD [%]")

@@ -62,7 +62,10 @@ def print_ranking(ranking: dict[str, Any]) -> None:
     Args:
       ranking: What ``ranking.json`` holds.
     """
-    print_with_notes(top_table(ranking))
+    table = top_table(ranking)
+    if ranking["algorithm"] != "random":
+        table = table._replace(title="The best candidates by their prediction")
+    print_with_notes(table)
 
 
 def print_search(search: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ def describe_top(
       these, ``prediction_after``.
     """
     ranked, results, renewed = verified
-    count = min(len(ranked), max(experiment.search.top_k, len(results)))
+    count = min(len(ranked), max(experiment.search.top_k, experiment.search.verify))
     top = []
     for place, architecture in enumerate(unstack(ranked.take(np.arange(count)).architectures)):
         entry = {

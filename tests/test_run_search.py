@@ -1,18 +1,22 @@
-"""Candidates that were measured before one of them is chosen."""
+"""A search beyond its algorithm: verification, recipes, names, seconds over all runs."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 
 from dass_jax.budget import Costs
 from dass_jax.data.tasks import TaskSpec
+from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.search.problem import Scored
 from dass_jax.search.settings import SearchConfig
 from dass_jax.search_space import Architecture
 from dass_jax.uncertainty import Prediction
-from dass_jax.workflow import verification
+from dass_jax.workdir import Workdir
+from dass_jax.workflow import search_progress, verification
+from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.scorer import Scorer
 
 PREDICTED = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
@@ -91,3 +95,53 @@ def test_fewer_epochs_are_the_schedule_and_another_scale():
     assert verification.is_shortened(short)
     # the winner has the seeds 0 to 3
     assert verification.replicate(short) == 4
+
+
+def recipe(experiment, **changed):
+    given = {"predictor": "p", "records": "r", "teacher_weights": None, "device": None}
+    return search_recipe(experiment, experiment.task("digits"), **given | changed)
+
+
+def test_the_recipe_of_a_search_has_all_that_decides_about_it():
+    spec = TaskSpec("digits", "meta_test", "digits")
+    none = Experiment(tasks=(spec,))
+    longer = dataclasses.replace(none.kd, sgd=dataclasses.replace(none.kd.sgd, epochs=7))
+    # what candidates are verified by matters to those who verify
+    assert recipe(none) == recipe(dataclasses.replace(none, kd=longer))
+    some = dataclasses.replace(none, search=SearchConfig(verify=2))
+    assert recipe(some) != recipe(dataclasses.replace(some, kd=longer))
+    for changed in ({"predictor": "q"}, {"records": "s"}, {"teacher_weights": "w"}):
+        assert recipe(none) != recipe(none, **changed)
+    assert recipe(none, device="a CPU") != recipe(none, device="a GPU")
+
+
+def test_searches_share_what_their_names_may_not_hide():
+    workdir = Workdir(pathlib.Path("work"))
+    assert workdir.search("digits", "small") == workdir.search("digits") / "small"
+    for name in (workdir.verified("digits").name, workdir.rivals("digits").name, "", "a/b", ".."):
+        with pytest.raises(UserError, match="a search cannot be named"):
+            workdir.search("digits", name)
+
+
+def test_seconds_are_those_of_all_runs(tmp_path, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(search_progress.time, "monotonic", lambda: float(next(now) ** 2))
+    path = tmp_path / "unfinished.json"
+    stopped = search_progress.SearchProgress(path, "recipe")
+
+    def work():
+        with stopped.phase("search"):
+            stopped.latencies.append({"measured": 1.5})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    again = search_progress.SearchProgress(path, "recipe")
+    with again.phase("search"):
+        pass
+    assert again.seconds == {"search": 1 + (9 - 4)}
+    assert again.latencies == [{"measured": 1.5}]
+    other = search_progress.SearchProgress(path, "another recipe")
+    assert (other.seconds, other.latencies) == ({}, [])
+    again.remove()
+    assert not path.exists()
