@@ -11,6 +11,12 @@ _ARCHITECTURE = flags.DEFINE_string(
     None,
     "JSON file with depths and widths, or a search.json; by default the task's own search.json.",
 )
+_SEARCH = flags.DEFINE_string(
+    "search", None, "Which of the task's searches, if bin/search.py gave it a --name."
+)
+_CANDIDATE = flags.DEFINE_integer(
+    "candidate", 0, "Place among the candidates of search.json; 0, the default, is its choice."
+)
 
 
 def main(experiment, workdir) -> None:
@@ -22,7 +28,14 @@ def main(experiment, workdir) -> None:
     if _TASK.value is None:
         raise UserError("--task is missing: name the task to distil for")
     spec = experiment.task(_TASK.value)
-    student = chosen_student(experiment, workdir, spec, _ARCHITECTURE.value)
+    student = chosen_student(
+        experiment,
+        workdir,
+        spec,
+        _ARCHITECTURE.value,
+        search=_SEARCH.value,
+        candidate=_CANDIDATE.value,
+    )
     distill.run_distillation(experiment, workdir, spec, student)
 
 

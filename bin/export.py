@@ -13,6 +13,12 @@ _ARCHITECTURE = flags.DEFINE_string(
     None,
     "JSON file with depths and widths, or a search.json; by default the task's own search.json.",
 )
+_SEARCH = flags.DEFINE_string(
+    "search", None, "Which of the task's searches, if bin/search.py gave it a --name."
+)
+_CANDIDATE = flags.DEFINE_integer(
+    "candidate", 0, "Place among the candidates of search.json; 0, the default, is its choice."
+)
 _REPLICATE = flags.DEFINE_integer(
     "replicate", None, "Which seed's network; by default the one with the best validation accuracy."
 )
@@ -36,11 +42,19 @@ def main(experiment, workdir) -> None:
     if _TASK.value is None:
         raise UserError("--task is missing: name the task whose student to export")
     spec = experiment.task(_TASK.value)
+    student = chosen_student(
+        experiment,
+        workdir,
+        spec,
+        _ARCHITECTURE.value,
+        search=_SEARCH.value,
+        candidate=_CANDIDATE.value,
+    )
     export.run_export(
         experiment,
         workdir,
         spec,
-        chosen_student(experiment, workdir, spec, _ARCHITECTURE.value),
+        student,
         replicate=_REPLICATE.value,
         formats=DEFAULT_FORMATS if _FORMATS.value is None else _FORMATS.value,
         output=pathlib.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,

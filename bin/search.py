@@ -6,6 +6,9 @@ from absl import flags
 from dass_jax import cli
 
 _TASK = flags.DEFINE_string("task", None, "The task; by default every task of role meta_test.")
+_NAME = flags.DEFINE_string(
+    "name", None, "Name of this search, if the task has another one with other settings."
+)
 _VERIFY = flags.DEFINE_integer(
     "verify",
     None,
@@ -28,7 +31,7 @@ def main(experiment, workdir) -> None:
     if not specs:
         raise UserError("no task has the role meta_test: name one with --task")
     for spec in specs:
-        search.run_search(experiment, workdir, spec)
+        search.run_search(experiment, workdir, spec, _NAME.value)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Command:  ./bin/quickstart
 Hardware: 2 CPU cores, under 10 minutes. Expected result: see "Quick start" in README.md.
 
-Six generated tasks of different kinds train and select the predictor; handwritten digits, with
+Five generated tasks of different kinds train and select the predictor; handwritten digits, with
 few training images, are the unseen task.
 """
 
@@ -11,7 +11,7 @@ from dass_jax.experiment import default_config
 
 
 def get_config():
-    """Five training tasks, one selecting task, digits unseen; a small teacher at 16x16."""
+    """Four training tasks, one selecting task, digits unseen; a small teacher at 16x16."""
     config = default_config()
     config.image_size = 16
     config.space.stage_widths = (8, 16, 32, 64)

@@ -8,7 +8,7 @@ from dass_jax.experiment import default_config
 
 
 def get_config():
-    """Five tiny generated tasks and digits, a teacher of four stages with two narrow blocks."""
+    """Three tiny generated tasks and digits, a teacher of four stages with two narrow blocks."""
     config = default_config()
     config.image_size = 8
     config.space.stage_widths = (4, 4, 8, 8)

@@ -93,7 +93,8 @@ def with_deviation(fractions: Sequence[float]) -> str:
 def count(number: int | float) -> str:
     """A large number with a unit prefix."""
     for unit in ("", "k", "M", "G"):
-        if abs(number) < 1000:
+        # 999.6 would be rounded to a thousand, which is written as a power
+        if abs(number) < 999.5:
             return f"{number:.3g}{unit}"
         number /= 1000
     return f"{number:.3g}T"

@@ -33,13 +33,16 @@ def _difference(saved: Any, wanted: Any, path: str) -> str | None:
     return None if saved == wanted else f"{path} was {saved!r} and is now {wanted!r}"
 
 
-def require_equal(what: str, saved: Any, wanted: Recipe) -> None:
+def require_equal(
+    what: str, saved: Any, wanted: Recipe, otherwise: str = "use another work directory"
+) -> None:
     """Refuses a result that was made from another recipe.
 
     Args:
       what: The result, as a message names it.
       saved: Its recipe.
       wanted: The recipe of now.
+      otherwise: What to do to have both.
 
     Raises:
       UserError: If they differ; the message names the first difference.
@@ -47,6 +50,6 @@ def require_equal(what: str, saved: Any, wanted: Recipe) -> None:
     difference = _difference(saved, wanted, "") if isinstance(saved, dict) else "it has no recipe"
     if difference:
         raise UserError(
-            f"{what} was made with other settings ({difference}): restore them, remove it, or use "
-            "another work directory"
+            f"{what} was made with other settings ({difference}): restore them, remove it, or "
+            f"{otherwise}"
         )

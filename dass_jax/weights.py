@@ -4,6 +4,7 @@ Official PyTorch weights are read as weights only, never unpickled as code.
 """
 
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from dass_jax.teacher import load_teacher
 _PYTORCH = (".pt", ".pth", ".tar")
 # what training scripts call the weights within a saved dict
 _NESTED = ("state_dict", "model_state_dict", "model")
+_COLLECTIONS = {"params", "batch_stats"}
+# how orbax managers name the folder of a step, with or without a prefix
+_STEP = re.compile(r"(?:[A-Za-z]+[_-]?)?(\d+)")
 
 
 def read_teacher(path: pathlib.Path, space: ResNetSpace) -> resnet.Variables:
@@ -91,27 +95,73 @@ def _read_pytorch(path: pathlib.Path) -> Mapping[str, np.ndarray]:
             saved = saved[name]
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds a {type(saved).__name__}, not named weights")
-    return {k: v.float().numpy() for k, v in saved.items() if isinstance(v, torch.Tensor)}
+    tensors = {k: v for k, v in saved.items() if isinstance(v, torch.Tensor)}
+    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
 
 
 def _read_checkpoint(folder: pathlib.Path, space: ResNetSpace) -> resnet.Variables:
     for place in (folder / "checkpoint", folder):
-        if checkpoints.exists(place) and "num_classes" in checkpoints.read_metadata(place):
+        if _is_own(place):
             return load_teacher(place, space)[0].variables
+    places = _pytrees(folder)
+    if not places:
+        raise UserError(f"{folder} holds no orbax checkpoint of a teacher")
+    trees = {place: _restore(place) for place in places}
+    # a manager may keep an optimiser or a data iterator beside the network
+    teachers = [place for place, found in trees.items() if set(found) >= _COLLECTIONS]
+    place = (teachers or places)[0]
+    return _checked(place, trees[place], space)
+
+
+def _is_own(folder: pathlib.Path) -> bool:
+    """Whether a folder is a teacher as this project saves it, be it intact or not."""
+    step = checkpoints.latest_step(folder)
+    own = step is not None and all(
+        (folder / str(step) / item).is_dir() for item in ("arrays", "metadata")
+    )
+    return own and "num_classes" in checkpoints.read_metadata(folder)
+
+
+def _pytrees(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Where an orbax checkpoint keeps its arrays: in the folder, or in a manager's newest step."""
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    steps = {
+        int(found[1]): path for path in folders if (found := _STEP.fullmatch(path.name)) is not None
+    }
+    newest = [steps[max(steps)]] if steps else []
+    within = [path for step in newest for path in sorted(step.iterdir())]
+    return [path for path in (folder, *newest, *within, *folders) if (path / "_METADATA").is_file()]
+
+
+def _restore(folder: pathlib.Path) -> dict[str, Any]:
+    """A checkpoint's tree on the host, wherever it was saved.
+
+    Raises:
+      UserError: If it cannot be read.
+    """
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            found = checkpointer.restore(folder.absolute())
-    # orbax reports what is no checkpoint of its own in many ways
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            saved = checkpointer.metadata(folder.absolute())
+            tree = getattr(getattr(saved, "item_metadata", saved), "tree", saved)
+            # as numpy arrays, because the devices that it was saved from may not be here
+            how = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            found = checkpointer.restore(
+                folder.absolute(), args=ocp.args.PyTreeRestore(restore_args=how)
+            )
+    # orbax has no common error for what it cannot read
     except Exception as error:
-        raise UserError(f"{folder} holds no orbax checkpoint of a teacher") from error
-    return _checked(folder, found, space)
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(f"the checkpoint {folder} cannot be read: {first_line}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _checked(folder: pathlib.Path, found: Any, space: ResNetSpace) -> resnet.Variables:
     """The variables, if they have the names and shapes of a teacher of this space."""
     try:
-        variables = {name: found[name] for name in ("params", "batch_stats")}
-        flat = traverse_util.flatten_dict(jax.device_get(variables))
+        named = {name: found[name] for name in sorted(_COLLECTIONS)}
+        # what was trained in bfloat16, say, is computed with in float32 from here on
+        variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), named)
+        flat = traverse_util.flatten_dict(variables)
         template = resnet.variable_shapes(space, len(variables["params"]["dense"]["bias"]))
     except (KeyError, TypeError) as error:
         raise UserError(

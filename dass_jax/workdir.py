@@ -6,10 +6,13 @@ import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
 from dass_jax.errors import UserError, writing
+
+_SHARED_BY_SEARCHES = ("rivals", "verified")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +43,29 @@ class Workdir:
         """Checkpoints and history of the predictor."""
         return self.root / "predictor"
 
-    def search(self, task: str) -> pathlib.Path:
-        """Result, table and plots of a search."""
-        return self.root / "search" / task
+    def search(self, task: str, name: str | None = None) -> pathlib.Path:
+        """Result, tables and plots of a search; a task may have others, each with a name.
+
+        Raises:
+          UserError: If it is no name of a folder, or that of one which all searches share.
+        """
+        folder = self.root / "search" / task
+        if name is None:
+            return folder
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in _SHARED_BY_SEARCHES:
+            raise UserError(
+                f"a search cannot be named {name!r}: use letters, digits, '_' and '-', and none of "
+                f"{', '.join(_SHARED_BY_SEARCHES)}"
+            )
+        return folder / name
+
+    def verified(self, task: str) -> pathlib.Path:
+        """Networks of candidates that searches of a task measured before they chose."""
+        return self.search(task) / "verified"
+
+    def rivals(self, task: str) -> pathlib.Path:
+        """Networks that searches of a task compared their choice with."""
+        return self.search(task) / "rivals"
 
     def student(self, task: str) -> pathlib.Path:
         """Distilled winners of a task."""

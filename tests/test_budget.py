@@ -172,3 +172,11 @@ def test_bytes_are_those_of_all_arrays():
     dense = resnet.cut(SPACE, teacher, one)
     saved = sum(leaf.nbytes for leaf in jax.tree.leaves(dense))
     assert cost.num_bytes(SPACE, one, num_classes=7) == saved
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(999, "999"), (999.4, "999"), (999.6, "1k"), (999_499, "999k"), (999_600, "1M"), (1e9, "1G")],
+)
+def test_costs_are_never_written_as_powers(number, text):
+    assert budgets.show("flops", number) == text

@@ -12,12 +12,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENT = ("--config", "--workdir")
 FLAGS = {
     "build_database": EXPERIMENT,
-    "distill": (*EXPERIMENT, "--task", "--architecture"),
+    "distill": (*EXPERIMENT, "--task", "--architecture", "--search", "--candidate"),
     "evaluate": (*EXPERIMENT, "--database", "--predictor", "--task", "--output"),
     "export": (
         *EXPERIMENT,
         "--task",
         "--architecture",
+        "--search",
+        "--candidate",
         "--replicate",
         "--output",
         "--formats",
@@ -26,7 +28,7 @@ FLAGS = {
     "inspect_database": ("--workdir", "--task", "--output"),
     "meta_train": (*EXPERIMENT, "--predictor"),
     "prepare_data": ("--image_size", "--file", "--output"),
-    "search": (*EXPERIMENT, "--task"),
+    "search": (*EXPERIMENT, "--task", "--name", "--verify"),
     "train_teacher": (*EXPERIMENT, "--task"),
 }
 SMOKE = "--config=configs/smoke.py"
@@ -177,6 +179,8 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
         ("meta_train", [], "/database has no task gratings: run bin/build_database.py"),
         ("search", [], "/predictor/checkpoint: run bin/meta_train.py"),
         ("distill", ["--task=digits"], "/search/digits/search.json does not exist"),
+        ("search", ["--name=a/b"], "a search cannot be named 'a/b': use letters"),
+        ("distill", ["--task=digits", "--search=small"], "/search/digits/small/search.json does"),
         ("export", [], "--task is missing: name the task whose student to export"),
         (
             "export",

@@ -24,16 +24,17 @@ from dass_jax.data.augmentation import normalize
 from dass_jax.deployment.exporting import DEFAULT_FORMATS
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
-from dass_jax.latency import latency_meter
+from dass_jax.latency import Latency
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import comparison, evaluate, prepare, search
 from dass_jax.workflow.build_database import build_database
-from dass_jax.workflow.chosen_student import read_student
+from dass_jax.workflow.chosen_student import chosen_student, read_student
 from dass_jax.workflow.distill import run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
 from dass_jax.workflow.latency import ensure_latency_model
+from dass_jax.workflow.latency_check import check_latencies
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
 from dass_jax.workflow.scorer import predict_students
@@ -208,6 +209,55 @@ def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
     assert contents(finished) == before
 
 
+def test_a_second_search_has_a_name_and_shares_the_networks(experiment, copied, result):
+    fewer = dataclasses.replace(experiment.search, top_k=2, rivals=())
+    other = dataclasses.replace(experiment, search=fewer)
+    task = experiment.task(UNSEEN)
+    with pytest.raises(UserError, match=r"search\.rivals was .* or name this one with --name"):
+        run_search(other, copied, task)
+    networks = {path for path in contents(copied) if "replicate" in str(path)}
+    found = run_search(other, copied, task, "small")
+    assert {path for path in contents(copied) if "replicate" in str(path)} == networks
+    assert read_json(copied.search(UNSEEN) / "search.json") == result
+    files = {path.name for path in copied.search(UNSEEN, "small").iterdir()}
+    assert {"search.json", "report.html"} < files
+    assert not files & {"ranking.json", "unfinished.json"}
+    assert found["winner"] == result["winner"]
+    # what was trained before counts with the time that it took
+    assert found["seconds"]["verification"] == result["seconds"]["verification"]
+    trained = sum(network["seconds"] for network in result["winner"])
+    assert found["seconds"]["distillation"] >= trained
+    chosen = chosen_student(experiment, copied, task, search="small", candidate=0)
+    assert experiment.space.to_json(chosen.architecture) == result["top"][0]["architecture"]
+
+
+def test_a_stopped_search_leaves_its_ranking(experiment, copied, result, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    folder = copied.search(UNSEEN)
+    (folder / "search.json").unlink()
+    monkeypatch.setattr(search, "verify", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(experiment, copied, experiment.task(UNSEEN))
+    assert "The best candidates by their prediction" in capsys.readouterr().out
+    ranking = read_json(folder / "ranking.json")
+    before = ranking["candidates"]["prediction"]
+    assert before == sorted(before, reverse=True)
+    assert sorted(before) == sorted(result["candidates"]["prediction"])
+    assert set(ranking["candidates"]["widths"]) == set(result["candidates"]["widths"])
+    assert read_json(folder / "unfinished.json")["seconds"]["search"] > 0
+
+
+@pytest.mark.parametrize("candidate", [0, 3])
+def test_any_candidate_of_a_search_can_be_distilled(experiment, finished, result, candidate):
+    path = finished.search(UNSEEN) / "search.json"
+    student = read_student(experiment, path, candidate)
+    entry = result["top"][candidate]
+    assert experiment.space.to_json(student.architecture) == entry["architecture"]
+    assert student.student_id == entry["student_id"]
+
+
 def test_the_saved_student_has_the_recorded_accuracy(experiment, finished, images, result):
     student = result["top"][0]["architecture"]
     architecture = experiment.space.from_json(student)
@@ -264,7 +314,7 @@ def test_the_winner_leaves_as_files(experiment, finished, images, result, tmp_pa
 def test_the_result_of_a_search_is_complete(experiment, finished, result):
     expected = {
         "task", "seed", "versions", "device", "algorithm", "budget", "teacher", "candidates", "top",
-        "winner", "rivals", "measured", "latency", "seconds", "recipe",
+        "verification", "winner", "rivals", "measured", "latency", "seconds", "recipe",
     }  # fmt: skip
     assert expected == result.keys()
     assert (result["task"], result["seed"], result["candidates"]["count"]) == (UNSEEN, 0, 16)
@@ -292,10 +342,6 @@ def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
     top, pool = result["top"], result["candidates"]
     assert len(top) == 5
     assert len({json.dumps(candidate["architecture"]) for candidate in top}) == 5
-    # two of them were measured before, and come first
-    unmeasured = [candidate["prediction"] for candidate in top[2:]]
-    assert unmeasured == sorted(unmeasured, reverse=True)
-    assert pool["prediction"][:5] == [candidate["prediction"] for candidate in top]
     assert max(pool["flops"]) <= result["budget"]["flops"]
     for student in (*top, *result["rivals"]):
         architecture = experiment.space.from_json(student["architecture"])
@@ -311,9 +357,22 @@ def test_the_chosen_student_is_the_best_verified_one(result):
     first, second = verified
     assert first["verified_accuracy"] >= second["verified_accuracy"]
     # they were the two best predictions before anything was measured
-    assert all(entry["prediction_before"] <= 1 for entry in verified)
-    # measured accuracies of the task change what is predicted
-    assert any(entry["prediction_before"] != entry["prediction"] for entry in verified)
+    before = result["candidates"]["prediction"]
+    assert sorted(before[:2]) == sorted(before)[-2:]
+    assert [entry["prediction"] for entry in result["top"]] == before[:5]
+    # measured accuracies of the task change what is predicted of the others, and thus their order
+    after = result["candidates"]["prediction_after"]
+    assert [entry["prediction_after"] for entry in result["top"][2:]] == after[2:5]
+    assert after[2:] == sorted(after[2:], reverse=True)
+    assert np.abs(np.subtract(before, after)).max() > 1e-6
+
+
+def test_the_winner_is_not_trained_as_it_was_verified(finished, result):
+    (folder,) = (finished.search(UNSEEN) / "verified").iterdir()
+    names = {path.name for student in folder.iterdir() for path in student.iterdir()}
+    assert names == {"replicate2"}
+    assert result["verification"] == {"replicate": 2, "epochs": 2, "shortened": False}
+    assert len(result["winner"]) == 2
 
 
 def test_plots_are_images(finished):
@@ -428,7 +487,9 @@ def test_an_incomplete_work_directory_is_one_clear_message(experiment, copied):
         ("{", "is no valid JSON"),
         ("[1, 2]", "holds no architecture: give depths and widths"),
         ("3", "holds no architecture: give depths and widths"),
-        ('{"top": []}', "holds no architecture: give depths and widths"),
+        ('{"candidates": []}', "holds no architecture: give depths and widths"),
+        ('{"candidates": {"widths": ["4"]}}', "has no candidate 1: give a number from 0 to 0"),
+        ('{"depths": [1, 1, 1, 1], "widths": []}', "is of one student, so it has no candidate 1"),
         ('{"depths": [1, 1, 1, 1]}', 'needs "depths" and "widths"'),
         ('{"depths": [1], "widths": [[4]]}', "one entry for each of 4 stages"),
     ],
@@ -437,14 +498,17 @@ def test_a_wrong_architecture_is_named(experiment, tmp_path, content, message):
     path = tmp_path / "student.json"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        read_student(experiment, path)
+        read_student(experiment, path, candidate=1 if "candidate 1" in message else 0)
 
 
 def test_a_latency_can_be_limited(experiment, copied, monkeypatch):
-    quick = functools.partial(latency_meter, repeats=1, min_seconds=0.0)
+    def quick(space, architecture, **sizes):
+        # as long as the network is wide, because what such small ones take is noise
+        return lambda: Latency(1e-3 * float(architecture.widths.sum()), 0.0, 1)
+
     measured = functools.partial(ensure_latency_model, sampled=3, rounds=1, meter=quick)
     monkeypatch.setattr(search, "ensure_latency_model", measured)
-    monkeypatch.setattr(search, "latency_meter", quick)
+    monkeypatch.setattr(search, "check_latencies", functools.partial(check_latencies, meter=quick))
     limits = {"max_flops": None, "max_latency": "95%", "latency_batch": 2}
     others = {"algorithm": "random", "verify": 0, "random_students": 0, "rivals": ()}
     changed = dataclasses.replace(experiment.search, **limits, **others)
@@ -453,11 +517,17 @@ def test_a_latency_can_be_limited(experiment, copied, monkeypatch):
     result = run_search(changed, copied, experiment.task(UNSEEN))
     assert result["budget"]["flops"] is None
     assert result["candidates"]["cost"] == "latency"
-    limit = 0.95 * result["teacher"]["latency"]
+    # of what was measured, not of what is predicted
+    limit = 0.95 * result["latency"]["model"]["teacher"]
     assert result["budget"]["latency"] == pytest.approx(limit)
     assert max(result["candidates"]["latency"]) <= result["budget"]["latency"]
-    assert result["latency"]["batch_size"] == 2
-    assert min(result["latency"]["teacher"], result["latency"]["chosen"]) > 0
+    latency = result["latency"]
+    assert latency["batch_size"] == 2
+    widths = np.sum(np.concatenate(result["top"][0]["architecture"]["widths"]))
+    assert latency["chosen"] == pytest.approx(1e-3 * widths)
+    assert latency["chosen"] <= latency["limit"] == pytest.approx(0.95 * latency["teacher"])
+    assert latency["within_budget"]
+    assert {"students", "error", "spearman"} < latency["model"].keys()
     assert "Latency of a batch of 2" in (copied.search(UNSEEN) / "report.html").read_text()
 
 

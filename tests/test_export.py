@@ -82,7 +82,7 @@ def keep_student(experiment, workdir, replicate, **changes):
     } | changes
     masked = random_variables(experiment, replicate)
     dense = resnet.cut(experiment.space, masked, student.architecture)
-    path = distill._path(experiment, workdir.student(TASK), student, replicate)
+    path = distill._path(experiment, experiment.final, workdir.student(TASK), student, replicate)
     checkpoints.save(path, 0, dense, metadata)
     return path
 
@@ -260,6 +260,19 @@ def test_formats_of_the_same_student_add_up(student, tmp_path):
     assert formats.present(folder) == ["safetensors", "checkpoint"]
     dass_jax.load_student(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"format_version": 0, "sha256": {}}'])
+def test_an_export_that_cannot_be_read_is_replaced_if_asked(copied, student, content):
+    (copied / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"cannot be read \(.*\): give --overwrite"):
+        export_student(copied, *student, ["safetensors"])
+    (copied / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"also holds notes\.txt: move it away"):
+        export_student(copied, *student, ["safetensors"], overwrite=True)
+    (copied / "notes.txt").unlink()
+    export_student(copied, *student, ["safetensors"], overwrite=True)
+    assert {path.name for path in copied.iterdir()} == {"config.json", "student.safetensors"}
 
 
 def test_another_student_is_replaced_only_if_asked(copied, kept):

@@ -16,7 +16,8 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir
-from dass_jax.workflow import prepare
+from dass_jax.workflow import given_teacher, prepare
+from dass_jax.workflow.recipes import distilled_recipe, student_recipe
 
 SPACE = ResNetSpace((3, 4, 4, 6), 2)
 CLASSES = 10
@@ -66,11 +67,21 @@ def save_orbax(path, official, variables):
         checkpointer.save(path.absolute(), variables)
 
 
+def save_steps(path, official, variables):
+    """As training loops keep their checkpoints, the last of several."""
+    with ocp.CheckpointManager(path.absolute()) as manager:
+        for step, scale in ((900, 2), (1000, 1)):
+            scaled = jax.tree.map(lambda leaf, scale=scale: scale * leaf, variables)
+            manager.save(step, args=ocp.args.StandardSave(scaled | {"step": np.asarray(step)}))
+            manager.wait_until_finished()
+
+
 KINDS = {
     "teacher.npz": save_npz,
     "teacher.safetensors": save_safetensors,
     "teacher.pth.tar": save_pytorch,
     "teacher_orbax": save_orbax,
+    "teacher_steps": save_steps,
 }
 
 
@@ -92,6 +103,33 @@ def test_a_teacher_of_another_size_is_one_clear_line(saved):
         with pytest.raises(UserError, match=r"does not fit") as caught:
             weights.read_teacher(saved, wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_precision_become_float32(tmp_path, variables):
+    lower = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), variables)
+    save_orbax(tmp_path / "lower", None, lower)
+    found = weights.read_teacher(tmp_path / "lower", SPACE)
+    expected = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), lower)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+
+
+def test_parameters_that_need_gradients_are_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"fc.bias": torch.nn.Parameter(torch.ones(3))}, tmp_path / "teacher.pth")
+    found = weights.read_state_dict(tmp_path / "teacher.pth")
+    np.testing.assert_array_equal(found["fc.bias"], np.ones(3))
+
+
+def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path, variables):
+    save_steps(tmp_path / "steps", None, variables)
+    for path in (tmp_path / "steps" / "1000" / "default").rglob("*"):
+        if path.is_file() and "METADATA" not in path.name:
+            path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"steps/1000/default cannot be read: ") as caught:
+        weights.read_teacher(tmp_path / "steps", SPACE)
+    assert "remove" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 class Harmful:
@@ -167,12 +205,55 @@ def test_an_adopted_teacher_is_measured_and_kept(given, variables):
     jax.tree.map(np.testing.assert_array_equal, again.variables, variables)
 
 
-def test_a_given_accuracy_is_taken(given):
+def test_a_given_accuracy_is_taken_and_a_doubt_is_told(given, capsys):
     experiment, workdir, spec, _ = given
     spec = dataclasses.replace(spec, teacher_accuracy=0.75)
     experiment = dataclasses.replace(experiment, tasks=(spec,))
     images = prepare.load_images(experiment, spec)
     assert prepare.ensure_teacher(experiment, workdir, spec, images).accuracy == 0.75
+    # random weights guess
+    assert "hardly more than chance: its classes may be" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured", "accuracy", "doubt"),
+    [
+        (0.14, None, "hardly more than chance"),
+        (0.2, None, None),
+        (0.95, 0.7, "95.0 % on the validation images, and 70.0 % was given"),
+        (0.7, 0.75, None),
+    ],
+)
+def test_what_is_suspicious_in_an_accuracy(measured, accuracy, doubt):
+    found = given_teacher.doubt_of(measured, accuracy, num_classes=10, num_images=200)
+    assert found is None if doubt is None else doubt in found
+
+
+def test_a_recipe_knows_the_weights_of_a_given_teacher(given, official):
+    experiment, _, spec, path = given
+
+    def recipes():
+        variables = weights.read_teacher(path, SPACE)
+        return (
+            given_teacher.digest_of_given(SPACE, spec, None),
+            distilled_recipe(experiment, spec, experiment.final, variables),
+        )
+
+    before = recipes()
+    assert recipes() == before
+    np.savez(path, **(official | {"fc.bias": official["fc.bias"] + 1}))
+    after = recipes()
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    own = dataclasses.replace(spec, teacher=None)
+    assert given_teacher.digest_of_given(SPACE, own, None) is None
+    variables = weights.read_teacher(path, SPACE)
+    # what was made before recipes knew weights stays valid
+    assert distilled_recipe(experiment, own, experiment.final, variables) == student_recipe(
+        experiment, own, experiment.final
+    )
 
 
 def test_another_file_of_the_same_name_is_noticed(given, official):

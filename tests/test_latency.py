@@ -251,9 +251,10 @@ class Meter:
 
 
 def ensure(folder, meter, sampled=6, rounds=2, **changed):
-    return ensure_latency_model(
+    found = ensure_latency_model(
         SPACE, Workdir(folder), **SIZES, sampled=sampled, rounds=rounds, meter=meter, **changed
     )
+    return found.model
 
 
 EVERYONE = [SPACE.to_json(student) for student in students_to_measure(SPACE, 6, 0)]

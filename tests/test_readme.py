@@ -1,5 +1,6 @@
 """What the README tells people to type exists: commands, flags, fields, files, names."""
 
+import dataclasses
 import pathlib
 import re
 import shlex
@@ -7,7 +8,8 @@ import shlex
 import pytest
 
 import dass_jax
-from dass_jax.experiment import default_config
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.experiment import default_config, from_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -65,6 +67,53 @@ def test_a_field_of_the_configuration_exists(field):
     for name in field.split("."):
         assert name in config, field
         config = config[name]
+
+
+SECTIONS = "|".join(name for name in default_config() if name != "tasks")
+IN_PROSE = set(re.findall(rf"`(?:config\.)?((?:{SECTIONS})\.[a-z][\w.]*)", README))
+
+
+@pytest.mark.parametrize("field", sorted(IN_PROSE))
+def test_a_field_that_the_text_names_exists(field):
+    if field.endswith((".py", ".json")):
+        return
+    config = default_config()
+    for name in field.split("."):
+        assert name in config, field
+        config = config[name]
+
+
+def test_the_text_names_fields():
+    assert {"search.max_flops", "kd.networks_per_step", "teacher.sgd"} <= IN_PROSE
+
+
+TASKS = [text for _, text in BLOCKS if text.startswith("config.tasks.")]
+
+
+@pytest.mark.parametrize("code", TASKS, ids=lambda code: code[:30])
+def test_a_task_can_be_written_so(code):
+    config = default_config()
+    exec(code, {"config": config})
+    (task,) = from_config(config).tasks
+    assert task.source == "birds.zip"
+
+
+@pytest.mark.parametrize("field", sorted(set(re.findall(r'`"(\w+)"[:`]', README))))
+def test_a_field_of_a_task_exists(field):
+    assert field in {one.name for one in dataclasses.fields(TaskSpec)}
+
+
+def test_the_library_is_used_so():
+    (code,) = (text for _, text in BLOCKS if "remapping.remap(" in text)
+    # the same calls on a network that compiles in no time
+    sizes = {"(16, 32, 64, 128)": "(2, 2)", "stage_depth=3": "stage_depth=1, strides=(1, 2)",
+             "(4, 32, 32, 3)": "(4, 8, 8, 3)"}  # fmt: skip
+    for size, small in sizes.items():
+        assert size in code
+        code = code.replace(size, small)
+    names: dict = {}
+    exec(code, names)
+    assert names["logits"].shape == (4, 10)
 
 
 @pytest.mark.parametrize(

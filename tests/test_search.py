@@ -43,7 +43,7 @@ def found(request):
 
 def test_every_candidate_respects_the_budget_and_the_space(found):
     name, scored, _ = found
-    assert 0.8 * CONFIG.candidates <= len(scored) <= CONFIG.candidates, name
+    assert len(scored) == CONFIG.candidates, name
     assert scored.costs.flops.max() <= HALF.flops
     np.testing.assert_array_equal(scored.costs.flops, MODEL(scored.architectures).flops)
     for one in unstack(scored.architectures):
@@ -82,11 +82,28 @@ def test_all_but_random_put_the_best_first(found):
 
 def test_improving_beats_sampling():
     best = {}
-    for name, search in ALGORITHMS.items():
-        tries = [search(PROBLEM, jax.random.key(seed), CONFIG) for seed in range(4)]
+    for name in ("pool", "random", "evolution", "nsga2"):
+        tries = [ALGORITHMS[name](PROBLEM, jax.random.key(seed), CONFIG) for seed in range(4)]
         best[name] = np.mean([scored.prediction.mean[0] for scored in tries])
     assert best["evolution"] > best["pool"] > best["random"]
-    assert best["nsga2"] > best["random"]
+    # it seeks a whole front, see below, and comes as near to the best of it
+    assert best["nsga2"] > 0.95 * best["pool"]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_candidates_are_scored_in_batches_of_one_size(name):
+    sizes = []
+
+    def counted(architectures, student_ids):
+        sizes.append(len(student_ids))
+        return taste(architectures, student_ids)
+
+    config = dataclasses.replace(CONFIG, algorithm=name)
+    ALGORITHMS[name](SearchProblem(MODEL, HALF, counted), jax.random.key(0), config)
+    # what fills the batches up is little; a first population may be two of them
+    passes = sum(-(-size // config.step) for size in sizes)
+    assert passes * config.step < 1.5 * sum(sizes)
+    assert max(sizes) <= 2 * config.step
 
 
 def volume(scored):

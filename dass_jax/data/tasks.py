@@ -35,8 +35,10 @@ class TaskSpec:
       teacher_init: The task whose teacher this one's starts from, all but the dense layer; a fresh
         start if None.
       teacher: The file or folder of a trained teacher: official PyTorch weights or a checkpoint;
-        one is trained if None.
-      teacher_accuracy: Its accuracy, a fraction; measured on the validation images if None.
+        one is trained if None. The validation images should be none that it was trained on, or it
+        looks too good: name a source whose training split it has not seen.
+      teacher_accuracy: Its accuracy on such images, a fraction; what is measured on the validation
+        images if None.
       students: How many students are measured; this task's own instead of the experiment's, if
         given. 0 suits a task that one only wants a student for.
       replicates: How often each student is distilled, likewise.

@@ -114,12 +114,20 @@ def _check_replaceable(
         return None
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is there and is no exported student: choose another --output")
-    before, checksums = read_config(folder)
     own = {CONFIG_FILE, *(found.file for found in FORMATS.values())}
     if others := sorted(path.name for path in folder.iterdir() if path.name not in own):
         raise UserError(
             f"{folder} also holds {others[0]}: move it away, or choose another --output"
         )
+    try:
+        before, checksums = read_config(folder)
+    except UserError as error:
+        if overwrite:
+            return None
+        raise UserError(
+            f"{folder} holds an export that cannot be read ({error}): give --overwrite, or choose "
+            "another --output"
+        ) from error
     same = (before.task, before.weights_digest) == (config.task, config.weights_digest)
     if not same and not overwrite:
         raise UserError(

@@ -8,14 +8,17 @@ import numpy as np
 from jaxtyping import Array, Key
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
-from pymoo.optimize import minimize
 
-from dass_jax.search.problem import Archive, Scored, SearchProblem
+from dass_jax.search.problem import Archive, Scored, SearchProblem, rows
 from dass_jax.search.settings import SearchConfig
 from dass_jax.search_space import Architecture
+
+# generations that find nothing new before the search ends
+_WITHOUT_NEWS = 10
 
 
 class _Genes(Problem):
@@ -24,10 +27,13 @@ class _Genes(Problem):
     Minimises the negative prediction and the share of the limited cost, subject to the budget.
     """
 
-    def __init__(self, problem: SearchProblem, archive: Archive, cost: str) -> None:
+    def __init__(
+        self, problem: SearchProblem, archive: Archive, cost: str, candidates: int
+    ) -> None:
         self.problem, self.archive, self.cost = problem, archive, cost
         space = problem.space
         self.choices = np.sort(space.width_choices, axis=1)
+        self.candidates = candidates
         blocks = space.num_stages * space.stage_depth
         super().__init__(
             n_var=space.num_stages + blocks,
@@ -69,16 +75,33 @@ class _Genes(Problem):
         allowed = np.all(out["G"] <= 0, axis=1)
         # what is too expensive is compared by its excess alone, so it needs no prediction
         loss = np.zeros(len(genes))
-        if allowed.any():
-            places = self.archive.add(jax.tree.map(lambda leaf: leaf[allowed], architectures))
-            loss[allowed] = -self.archive.all().prediction.mean[places]
+        scored = self._scored(architectures, allowed)
+        if len(scored):
+            places = self.archive.add(rows(architectures, scored))
+            loss[scored] = -self.archive.all().prediction.mean[places]
         out["F"] = np.stack([loss, getattr(costs, self.cost)], axis=1)
+
+    def _scored(self, architectures: Architecture, allowed: np.ndarray) -> np.ndarray:
+        """Which ones have a prediction: those allowed that are known, or that there is room for."""
+        room = self.candidates - len(self.archive)
+        scored: list[int] = []
+        new: set[bytes] = set()
+        for row in np.flatnonzero(allowed).tolist():
+            one = rows(architectures, [row])
+            identity = np.asarray(one.widths).tobytes()
+            if self.archive.place(one) is None and identity not in new:
+                if len(new) == room:
+                    continue
+                new.add(identity)
+            scored.append(row)
+        return np.asarray(scored, int)
 
 
 def nsga2(problem: SearchProblem, key: Key[Array, ""], config: SearchConfig) -> Scored:
     """Looks for the Pareto front of predicted accuracy against the limited cost.
 
-    The cost is the first one that the budget limits, or the multiply-adds.
+    The cost is the first one that the budget limits, or the multiply-adds. It ends when
+    ``config.candidates`` are scored, or when no generation finds new ones any more.
 
     Args:
       problem: What is searched.
@@ -91,7 +114,7 @@ def nsga2(problem: SearchProblem, key: Key[Array, ""], config: SearchConfig) -> 
     start_key, seed_key = jax.random.split(key)
     archive = Archive(problem)
     cost = next(iter(problem.budget.limits), "flops")
-    genes = _Genes(problem, archive, cost)
+    genes = _Genes(problem, archive, cost, config.candidates)
     algorithm = NSGA2(
         pop_size=config.population,
         sampling=genes.encode(problem.sample(start_key, config.population)),
@@ -99,8 +122,12 @@ def nsga2(problem: SearchProblem, key: Key[Array, ""], config: SearchConfig) -> 
         mutation=PM(prob_var=config.mutation, eta=3.0, vtype=float, repair=RoundingRepair()),
         eliminate_duplicates=True,
     )
-    # a generation scores no more than the population
-    generations = max(1, config.candidates // config.population)
     seed = int(jax.random.randint(seed_key, (), 0, np.iinfo(np.int32).max))
-    minimize(genes, algorithm, ("n_gen", generations), seed=seed, verbose=False)
+    algorithm.setup(genes, termination=NoTermination(), seed=seed, verbose=False)
+    # children that are known or too expensive use up nothing, and where all are, none is to come
+    without_news = 0
+    while len(archive) < config.candidates and without_news < _WITHOUT_NEWS:
+        known = len(archive)
+        algorithm.next()
+        without_news = 0 if len(archive) > known else without_news + 1
     return archive.all().ranked()

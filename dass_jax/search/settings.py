@@ -25,9 +25,11 @@ class SearchConfig:
       max_flops: Limit of the multiply-adds for one image; unlimited if None.
       max_params: Limit of the parameters.
       max_bytes: Limit of the saved network's size.
-      max_latency: Limit of the seconds for a batch on the present device.
+      max_latency: Limit of the seconds for a batch on the present device; who breaks it when it is
+        measured is not chosen.
       latency_batch: Images in that batch.
-      verify: How many of the best candidates are distilled and measured before one is chosen.
+      verify: How many of the best candidates are distilled and measured, with a seed that the
+        winner does not have, before the best measured one is chosen.
       verify_epochs: Epochs of that; those of ``kd`` if None.
       replicates: How many seeds the winner is distilled with.
       random_students: Random students under the same budget, distilled for comparison.
@@ -77,6 +79,13 @@ class SearchConfig:
     def _limits(self) -> dict[str, Limit]:
         texts = {name: getattr(self, f"max_{name}") for name in Budget._fields}
         return {name: parse_limit(name, text) for name, text in texts.items() if text is not None}
+
+    @property
+    def step(self) -> int:
+        """How many candidates the algorithm scores at a time, at most."""
+        # evolution's first population is two broods
+        steps = {"evolution": max(1, self.population // 2), "nsga2": self.population}
+        return steps.get(self.algorithm, self.candidates)
 
     @property
     def limited(self) -> tuple[str, ...]:

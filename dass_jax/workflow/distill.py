@@ -34,16 +34,22 @@ from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
-from dass_jax.workflow.recipes import student_recipe
+from dass_jax.workflow.recipes import distilled_recipe
 
 Result = dict[str, Any]
 
 
 def _path(
-    experiment: Experiment, folder: pathlib.Path, student: Student, replicate: int
+    experiment: Experiment,
+    config: DistillConfig,
+    folder: pathlib.Path,
+    student: Student,
+    replicate: int,
 ) -> pathlib.Path:
     """Where a distilled network is kept."""
-    name = digest([experiment.space.to_json(student.architecture), student.student_id])
+    # who inherits weights is the same student, however a search or a file numbers it
+    number = student.student_id if config.remapping == "random_init" else 0
+    name = digest([experiment.space.to_json(student.architecture), number])
     return folder / name / f"replicate{replicate}"
 
 
@@ -76,8 +82,8 @@ def distil_students(
       UserError: If kept networks were made with other settings.
     """
     config = config or experiment.final
-    recipe = student_recipe(experiment, spec, config)
-    paths = [_path(experiment, folder, student, replicate) for student in students]
+    recipe = distilled_recipe(experiment, spec, config, assignment.variables)
+    paths = [_path(experiment, config, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
         checkpoints.require_recipe(path, "the student", recipe)
     if not all(map(checkpoints.exists, paths)):
@@ -97,13 +103,14 @@ def distil_students(
     return [checkpoints.read_metadata(path) for path in paths]
 
 
-def _kept(experiment: Experiment, spec: TaskSpec, path: pathlib.Path) -> Result:
+def _kept(experiment: Experiment, workdir: Workdir, spec: TaskSpec, path: pathlib.Path) -> Result:
     """The results of a network distilled before.
 
     Raises:
-      UserError: If it was made with other settings.
+      UserError: If it was made with other settings, or of another teacher.
     """
-    recipe = student_recipe(experiment, spec, experiment.final)
+    teacher = prepare.load_teacher(experiment, workdir, spec).variables
+    recipe = distilled_recipe(experiment, spec, experiment.final, teacher)
     return checkpoints.require_recipe(path, "the student", recipe)
 
 
@@ -174,8 +181,8 @@ def kept_student(
     Raises:
       UserError: If it was made with other settings.
     """
-    path = _path(experiment, workdir.student(spec.name), student, replicate)
-    return (path, _kept(experiment, spec, path)) if checkpoints.exists(path) else None
+    path = _path(experiment, experiment.final, workdir.student(spec.name), student, replicate)
+    return (path, _kept(experiment, workdir, spec, path)) if checkpoints.exists(path) else None
 
 
 def best_on_validation(results: Sequence[Result]) -> int:
@@ -195,13 +202,12 @@ def run_distillation(
       spec: The task.
       student: The student.
     """
-    folder = workdir.student(spec.name)
     replicates = range(experiment.search.replicates)
-    if all(checkpoints.exists(_path(experiment, folder, student, r)) for r in replicates):
+    found = [kept_student(experiment, workdir, spec, student, one) for one in replicates]
+    kept = [result for _, result in filter(None, found)]
+    if len(kept) == len(replicates):
         console.print(f"student of {spec.name}: done before")
-        results = [
-            _kept(experiment, spec, _path(experiment, folder, student, r)) for r in replicates
-        ]
+        results = kept
     else:
         images = prepare.load_images(experiment, spec)
         teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
@@ -220,7 +226,8 @@ def _summarise(
     results: list[Result],
 ) -> None:
     """Writes the summary of a student's seeds and prints it."""
-    folder = _path(experiment, workdir.student(spec.name), student, 0).parent
+    home = workdir.student(spec.name)
+    folder = _path(experiment, experiment.final, home, student, 0).parent
     space = experiment.space
     classes = resnet.num_classes(prepare.load_teacher(experiment, workdir, spec).variables)
     flops = cost.num_flops(

@@ -1,6 +1,7 @@
 """Teachers that were trained elsewhere, made a task's own."""
 
 import hashlib
+import math
 import pathlib
 import time
 from typing import Any
@@ -10,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dass_jax import evaluation, resnet, weights
+from dass_jax.console import console, percent
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace, stack
 from dass_jax.teacher import TeacherResult
+
+# between two measurements of an accuracy, on a hundred images or more
+_LARGE_DIFFERENCE = 0.15
 
 
 def weights_digest(variables: resnet.Variables) -> str:
@@ -51,10 +56,35 @@ def require_same_weights(space: ResNetSpace, spec: TaskSpec, metadata: dict[str,
         )
 
 
+def digest_of_given(
+    space: ResNetSpace, spec: TaskSpec, metadata: dict[str, Any] | None
+) -> str | None:
+    """A digest of the weights of the teacher that a task names; None if it names none.
+
+    Args:
+      space: The search space.
+      spec: The task.
+      metadata: What describes the task's own copy, if it has one.
+
+    Raises:
+      UserError: If the file holds other weights than the copy, or there is neither.
+    """
+    if spec.teacher is None:
+        return None
+    if metadata is not None:
+        require_same_weights(space, spec, metadata)
+        return metadata["weights_digest"]
+    return weights_digest(weights.read_teacher(_path(spec), space))
+
+
 def adopt_teacher(
     space: ResNetSpace, spec: TaskSpec, num_classes: int, valid: Split
 ) -> TeacherResult:
-    """Reads the teacher that a task names, and measures it if its accuracy is not given.
+    """Reads the teacher that a task names, and measures it.
+
+    The validation images are cut from the training images, which it may have been trained on; its
+    accuracy on other images can be given instead. What was measured tells in any case whether its
+    classes and its images are those of the task, and a doubt is printed.
 
     Args:
       space: The search space, whose full architecture it must be.
@@ -77,8 +107,33 @@ def adopt_teacher(
             f"the teacher {path} knows {classes} classes, but the images of task {spec.name} have "
             f"{num_classes}: choose the classes that it was trained on"
         )
-    accuracy = spec.teacher_accuracy
-    if accuracy is None:
-        population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
-        accuracy = float(evaluation.evaluate(space, population, stack([space.full()]), valid)[0])
+    population = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables)
+    measured = float(evaluation.evaluate(space, population, stack([space.full()]), valid)[0])
+    if doubt := doubt_of(measured, spec.teacher_accuracy, num_classes, len(valid.labels)):
+        console.print(f"Note: the teacher of {spec.name} {doubt}.")
+    accuracy = measured if spec.teacher_accuracy is None else spec.teacher_accuracy
     return TeacherResult(variables, accuracy, 0, [], time.monotonic() - begin)
+
+
+def doubt_of(measured: float, given: float | None, num_classes: int, num_images: int) -> str | None:
+    """What is suspicious in the accuracy of a given teacher, or None.
+
+    Args:
+      measured: On the validation images, a fraction.
+      given: What the user says, if anything.
+      num_classes: Classes of the images.
+      num_images: How many were measured on.
+    """
+    chance = 1 / num_classes
+    # two standard errors of who guesses
+    if measured <= chance + 2 * math.sqrt(chance * (1 - chance) / num_images):
+        return (
+            f"reaches {percent(measured)} on the validation images, hardly more than chance: its "
+            "classes may be in another order, or its images normalised in another way"
+        )
+    if given is not None and abs(measured - given) > _LARGE_DIFFERENCE:
+        return (
+            f"reaches {percent(measured)} on the validation images, and {percent(given)} was "
+            "given: it may have been trained on these images, or be of other classes"
+        )
+    return None

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from dass_jax.workflow.search_tables import Table, search_tables
+from dass_jax.workflow.search_tables import Table, front_table, search_tables
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -60,9 +60,10 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 def _table(table: Table) -> str:
     body = "".join(_row(cells, "td") for cells in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     return (
         f'<h2>{html.escape(table.title)}</h2><div class="scroll"><table><thead>'
-        f"{_row(table.header, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        f"{_row(table.header, 'th')}</thead><tbody>{body}</tbody></table></div>{notes}"
     )
 
 
@@ -85,7 +86,7 @@ def html_report(search: dict[str, Any], lead: str, figures: Mapping[str, Figure]
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
         f'<p class="lead">{html.escape(lead)}</p>{drawn["student"]}'
-        + "".join(map(_table, search_tables(search)))
+        + "".join(map(_table, [*search_tables(search), front_table(search)]))
         + f'<h2>Plots</h2><div class="pair">{rest}</div>'
         "<details><summary>Settings</summary><pre>"
         f"{html.escape(json.dumps(settings, indent=2))}</pre></details></body></html>\n"

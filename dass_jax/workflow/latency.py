@@ -6,7 +6,7 @@ import math
 import pathlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,20 @@ from dass_jax.workdir import Workdir, write_json
 
 # {"architecture": as ResNetSpace.to_json gives it, "latencies": fields of a Latency for each round}
 Record = dict[str, Any]
+
+
+class MeasuredLatencies(NamedTuple):
+    """What was measured on the present device.
+
+    Attributes:
+      model: Predicts the latency of any student.
+      teacher: Measured seconds of the teacher, from its fastest round.
+    """
+
+    model: LatencyModel
+    teacher: float
+
+
 # A round is short, for all students to be measured under the same load.
 ROUND_METER = functools.partial(latency_meter, repeats=2, min_seconds=0.4)
 
@@ -119,7 +133,7 @@ def ensure_latency_model(
     rounds: int = 3,
     seed: int = 0,
     meter: Callable[..., Callable[[], Latency]] = ROUND_METER,
-) -> LatencyModel:
+) -> MeasuredLatencies:
     """The latency model of the present device; measures the students that are not measured yet.
 
     Every measurement is saved, so that a stopped run goes on where it was. What counts of a student
@@ -137,7 +151,7 @@ def ensure_latency_model(
       meter: Makes what measures an architecture of a space, given the three sizes.
 
     Returns:
-      The model, fitted to all measured students.
+      The model, fitted to all measured students, and the teacher's latency.
 
     Raises:
       UserError: If kept latencies are damaged, the images do not fit the network, or there are no
@@ -169,4 +183,5 @@ def ensure_latency_model(
         f"{percent(differing)}; error {percent(model.error)} if left out, "
         f"Spearman {model.spearman:.2f}"
     )
-    return model
+    # the teacher is the first one measured
+    return MeasuredLatencies(model, float(fastest[0]))

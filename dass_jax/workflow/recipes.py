@@ -8,6 +8,8 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import Recipe, plain
+from dass_jax.resnet import Variables
+from dass_jax.workflow.given_teacher import weights_digest
 
 
 def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
@@ -36,6 +38,17 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
     kd = plain(config)
     kd.pop("networks_per_step")
     return teacher_recipe(experiment, spec) | {"kd": kd}
+
+
+def distilled_recipe(
+    experiment: Experiment, spec: TaskSpec, config: DistillConfig, teacher: Variables
+) -> Recipe:
+    """What the network of a distilled student depends on, the teacher at hand.
+
+    Of a teacher that was trained elsewhere, settings tell only the file.
+    """
+    given = {} if spec.teacher is None else {"teacher_weights": weights_digest(teacher)}
+    return student_recipe(experiment, spec, config) | given
 
 
 def predictor_interface(experiment: Experiment) -> Recipe:
@@ -68,11 +81,31 @@ def predictor_recipe(experiment: Experiment, records_digest: str) -> Recipe:
 
 
 def search_recipe(
-    experiment: Experiment, spec: TaskSpec, predictor_digest: str, records_digest: str
+    experiment: Experiment,
+    spec: TaskSpec,
+    *,
+    predictor: str,
+    records: str,
+    teacher_weights: str | None,
+    device: str | None,
 ) -> Recipe:
-    """What the result of a search depends on."""
-    return student_recipe(experiment, spec, experiment.final) | {
+    """What the result of a search depends on.
+
+    Args:
+      experiment: The settings.
+      spec: The task.
+      predictor: Digest of the predictor's recipe.
+      records: Digest of the task's measured students.
+      teacher_weights: Digest of a given teacher's weights; None if the task trains its own.
+      device: The device that latencies are limited on; None if they are not limited.
+    """
+    recipe = student_recipe(experiment, spec, experiment.final) | {
         "search": plain(experiment.search),
-        "predictor": predictor_digest,
-        "records": records_digest,
+        "predictor": predictor,
+        "records": records,
     }
+    if experiment.search.verify:
+        recipe["verification"] = student_recipe(experiment, spec, experiment.kd)["kd"]
+    if teacher_weights is not None:
+        recipe["teacher_weights"] = teacher_weights
+    return recipe if device is None else recipe | {"device": device}

@@ -13,6 +13,7 @@ from dass_jax.distillation import Assignment
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.randomness import Stream, task_key
+from dass_jax.recipe import digest
 from dass_jax.search.problem import SearchProblem, rows
 from dass_jax.search_space import Architecture, unstack
 from dass_jax.teacher import TeacherResult
@@ -21,6 +22,7 @@ from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
+from dass_jax.workflow.recipes import distilled_recipe
 
 RANDOM = "random"
 
@@ -112,7 +114,7 @@ def distil_rivals(
 
     Args:
       experiment: The settings.
-      workdir: Where the networks are kept.
+      workdir: Where the networks are kept, for all searches of the task.
       spec: The task.
       assignment: Its images and teacher.
       rivals: From ``choose_rivals``.
@@ -125,7 +127,8 @@ def distil_rivals(
         return []
     # two baselines may like the same student
     distinct = {rival.student.architecture.widths.tobytes(): rival.student for rival in rivals}
-    folder = workdir.search(spec.name) / "rivals"
+    recipe = distilled_recipe(experiment, spec, experiment.final, assignment.variables)
+    folder = workdir.rivals(spec.name) / digest(recipe)
     results = distil_students(
         experiment, spec, assignment, list(distinct.values()), 0, folder,
         f"distilling {len(distinct)} rivals",

@@ -1,109 +1,103 @@
 """Finds a student for an unseen task, distils it, and compares it with others' choices."""
 
-import contextlib
 import functools
-import time
-from collections.abc import Iterator
-from typing import Any
+import pathlib
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import dass_jax
+from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.baselines.recorded import RECORDED
-from dass_jax.budget import CostModel
+from dass_jax.budget import Budget, CostModel
 from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
-from dass_jax.latency import latency_meter
-from dass_jax.metrics import correlate
+from dass_jax.latency import device_name
 from dass_jax.randomness import Stream, task_key
-from dass_jax.recipe import digest, require_equal
+from dass_jax.recipe import Recipe, digest, require_equal
 from dass_jax.search.problem import Scored, SearchProblem
 from dass_jax.search.registry import ALGORITHMS
-from dass_jax.search_space import Architecture, unstack
+from dass_jax.search_space import unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
-from dass_jax.workflow import prepare, verification
+from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
+from dass_jax.workflow.given_teacher import digest_of_given
 from dass_jax.workflow.latency import ensure_latency_model
+from dass_jax.workflow.latency_check import Checked, check_latencies, describe_latency
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
-from dass_jax.workflow.recipes import search_recipe, student_recipe
+from dass_jax.workflow.recipes import search_recipe
+from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
 from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
-from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer, predict_students
-from dass_jax.workflow.search_report import print_search, write_report
+from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer
+from dass_jax.workflow.search_progress import SearchProgress
+from dass_jax.workflow.search_report import print_ranking, print_search, write_report
 from dass_jax.workflow.search_result import (
     costs_of,
     describe_candidates,
     describe_teacher,
     describe_top,
+    describe_verification,
 )
-
-_LATENCY_ROUNDS = 3
-
-
-class _Clock:
-    """Seconds spent in each phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Counts what is done inside."""
-        begin = time.monotonic()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
+from dass_jax.workflow.verification import Verified, verify
 
 
-def _labels(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> list[db.StudentRecord]:
-    """The task's measured students, if the database has any."""
-    records = db.first_replicate(db.read_records(workdir.database, spec.name))
-    if records:
-        recipe = student_recipe(experiment, spec, experiment.kd)
-        db.check_task(workdir.database, spec.name, recipe)
-    return records
+class _Task(NamedTuple):
+    """What is searched a student for, and how far that is.
+
+    Attributes:
+      experiment: The settings.
+      workdir: Where everything lies.
+      spec: The task.
+      images: Its images.
+      teacher: Its teacher.
+      predictor: The predictor.
+      progress: What earlier runs and this one have spent.
+    """
+
+    experiment: Experiment
+    workdir: Workdir
+    spec: TaskSpec
+    images: prepare.TaskImages
+    teacher: TeacherResult
+    predictor: TrainedPredictor
+    progress: SearchProgress
 
 
-def _measured(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    teacher: TeacherResult,
-    predictor: TrainedPredictor,
-) -> dict[str, Any] | None:
-    """Rank correlations on the task's measured students, if there are any."""
-    records = _labels(experiment, workdir, spec)
-    if len(records) < 2:
-        return None
-    measured = db.column(records, "test_accuracy")
-    architectures = db.architectures_of(experiment.space, records)
-    ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(predictor, spec, teacher, architectures, ids)
-    scores = {"predictor": predicted.mean} | {
-        name: baseline(records) for name, baseline in RECORDED.items()
-    }
-    return {
-        "students": len(records),
-        "measured": measured.tolist(),
-        "predicted": predicted.mean.tolist(),
-        "half_width": predicted.half_width.tolist(),
-        "spearman": {name: correlate(s, measured).spearman for name, s in scores.items()},
-        "kendall": {name: correlate(s, measured).kendall for name, s in scores.items()},
-    }
+class _Ranking(NamedTuple):
+    """Candidates before any of them is distilled.
+
+    Attributes:
+      problem: What was searched.
+      scorer: What predicted the candidates.
+      ranked: Those that may be chosen, best first.
+      checked: Their measured latencies, if latency is limited.
+      latency_fit: What describes the latency model, likewise.
+    """
+
+    problem: SearchProblem
+    scorer: Scorer
+    ranked: Scored
+    checked: Checked | None
+    latency_fit: dict[str, Any] | None
 
 
-def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
-    """Searches a student for one task and writes ``search.json``, a report, a table and plots.
+def run_search(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, name: str | None = None
+) -> dict[str, Any]:
+    """Searches a student for one task and writes ``search.json``, a report, tables and plots.
 
-    The teacher is trained if it is missing. A finished search is printed again.
+    The teacher is trained if it is missing. A finished search is printed again. The ranking is
+    printed, and written to ``ranking.json``, before anything is distilled.
 
     Args:
       experiment: The settings.
       workdir: Where the predictor lies and the results go.
       spec: The task; it should not be one that the predictor was trained on.
+      name: Of this search, if the task has another one with other settings.
 
     Returns:
       What ``search.json`` holds.
@@ -113,130 +107,176 @@ def run_search(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict
         holds a search with other settings.
     """
     check_rivals(experiment.search.rivals)
+    folder = workdir.search(spec.name, name)
     predictor = load_predictor(workdir.predictor, experiment)
     if spec.name in predictor.recipe["roles"]:
         console.print(f"Note: {spec.name} is no unseen task, the predictor was made with it.")
-    records = db.records_digest(_labels(experiment, workdir, spec))
-    recipe = search_recipe(experiment, spec, digest(predictor.recipe), records)
-    folder = workdir.search(spec.name)
+    recipe = _recipe(experiment, workdir, spec, predictor)
     path = folder / "search.json"
     if path.exists():
         result = read_json(path)
         saved = result.get("recipe") if isinstance(result, dict) else None
-        require_equal(f"the search in {path}", saved, recipe)
+        require_equal(f"the search in {path}", saved, recipe, "name this one with --name=NAME")
         console.print(f"search {spec.name}: done before, in {path}")
     else:
-        result = _search(experiment, workdir, spec, predictor) | {"recipe": recipe}
-        write_report(folder, result)
-        # marks the search as done, so it comes last
-        write_json(path, result)
+        result = _search(experiment, workdir, spec, predictor, folder, recipe)
     print_search(result)
     console.print(f"Files: {folder}")
     return result
 
 
-def _search(
+def _recipe(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, predictor: TrainedPredictor
-) -> dict[str, Any]:
-    clock, config = _Clock(), experiment.search
-    with clock.phase("teacher"):
-        images = prepare.load_images(experiment, spec)
-        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-    with clock.phase("latency model"):
-        model = _cost_model(experiment, workdir, images.num_classes)
-    budget = config.budget(model(experiment.space.full()))
-    with clock.phase("search"):
-        scorer = make_scorer(predictor, spec, teacher, min(BATCH_SIZE, config.candidates))
-        problem = SearchProblem(model, budget, scorer)
-        ranked = _run_algorithm(experiment, spec, problem)
-    verified: list[Result] = []
-    if config.verify:
-        with clock.phase("verification"):
-            ranked, verified = _verify(experiment, workdir, spec, images, teacher, scorer, ranked)
-    (chosen,) = unstack(ranked.take(np.arange(1)).architectures)
-    with clock.phase("distillation"):
-        assignment = prepare.make_assignment(
-            experiment, workdir, spec, images, teacher, experiment.final, config.replicates
-        )
-        student = Student(chosen, int(ranked.student_ids[0]))
-        winner = distil_winner(experiment, workdir, spec, assignment, student)
-    with clock.phase("comparison"):
-        rivals = choose_rivals(experiment, spec, problem, images, teacher)
-        describe = functools.partial(costs_of, model)
-        others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
-        measured = _measured(experiment, workdir, spec, teacher, predictor)
-    return {
-        "task": spec.name,
-        "seed": experiment.seed,
-        "versions": {"dass_jax": dass_jax.__version__, "jax": jax.__version__},
-        "device": str(jax.devices()[0].device_kind),
-        "algorithm": config.algorithm,
-        "budget": budget._asdict(),
-        "teacher": describe_teacher(experiment, workdir, spec, model),
-        "candidates": describe_candidates(ranked, budget),
-        "top": describe_top(experiment, ranked, verified, model),
-        "winner": winner,
-        "rivals": others,
-        "measured": measured,
-        "latency": _latencies(experiment, chosen, model),
-        "seconds": clock.seconds,
-    }
+) -> Recipe:
+    adopted = None
+    if prepare.has_teacher(workdir, spec):
+        adopted = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
+    return search_recipe(
+        experiment,
+        spec,
+        predictor=digest(predictor.recipe),
+        records=db.records_digest(recorded_students(experiment, workdir, spec)),
+        teacher_weights=digest_of_given(experiment.space, spec, adopted),
+        device=device_name() if "latency" in experiment.search.limited else None,
+    )
 
 
-def _cost_model(experiment: Experiment, workdir: Workdir, num_classes: int) -> CostModel:
-    """What students cost; latencies are measured only if they are limited."""
-    space, size = experiment.space, experiment.image_size
-    if "latency" not in experiment.search.limited:
-        return CostModel(space, size, num_classes)
-    latency = ensure_latency_model(
-        space, workdir, image_size=size, num_classes=num_classes,
-        batch_size=experiment.search.latency_batch,
-    )  # fmt: skip
-    return CostModel(space, size, num_classes, functools.partial(latency.predict, space))
-
-
-def _run_algorithm(experiment: Experiment, spec: TaskSpec, problem: SearchProblem) -> Scored:
-    """All scored candidates, the chosen one first."""
-    search = ALGORITHMS[experiment.search.algorithm]
-    key = task_key(experiment.seed, spec.name, Stream.CANDIDATES)
-    return search(problem, key, experiment.search)
-
-
-def _verify(
+def _search(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
-    images: prepare.TaskImages,
-    teacher: TeacherResult,
-    scorer: Scorer,
-    ranked: Scored,
-) -> tuple[Scored, list[Result]]:
-    """All candidates, the best measured one first, and what was measured, in that order."""
-    count = min(experiment.search.verify, len(ranked))
-    best = ranked.take(np.arange(count))
-    results = verification.measure(experiment, workdir, spec, images, teacher, best)
-    accuracies = verification.accuracies(results)
-    order = np.argsort(-accuracies, kind="stable")
-    renewed = verification.rerank(scorer, ranked, accuracies)
-    before = best.prediction.mean.tolist()
-    return renewed, [results[row] | {"prediction_before": before[row]} for row in order]
+    predictor: TrainedPredictor,
+    folder: pathlib.Path,
+    recipe: Recipe,
+) -> dict[str, Any]:
+    progress = SearchProgress(folder / "unfinished.json", digest(recipe))
+    with progress.phase("teacher"):
+        images = prepare.load_images(experiment, spec)
+        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    task = _Task(experiment, workdir, spec, images, teacher, predictor, progress)
+    ranking = _rank(task)
+    found = _describe(task, ranking, Verified(ranking.ranked, [], None)) | {"recipe": recipe}
+    write_json(folder / "ranking.json", found)
+    print_ranking(found)
+    count = _how_many(experiment, ranking)
+    verified = verify(
+        experiment, workdir, spec, images, teacher, ranking.scorer, ranking.ranked, count
+    )
+    result = found | _describe(task, ranking, verified) | _distil(task, ranking, verified)
+    write_report(folder, result)
+    # marks the search as done, so it comes last
+    write_json(folder / "search.json", result)
+    progress.remove()
+    (folder / "ranking.json").unlink()
+    return result
 
 
-def _latencies(
-    experiment: Experiment, chosen: Architecture, model: CostModel
-) -> dict[str, Any] | None:
-    """Measured latencies of the teacher and of the choice, if latency was limited."""
-    if model.latency is None:
-        return None
-    batch_size = experiment.search.latency_batch
-    meters = [
-        latency_meter(
-            experiment.space, one, image_size=model.image_size, num_classes=model.num_classes,
-            batch_size=batch_size,
+def _rank(task: _Task) -> _Ranking:
+    """Scores candidates; of limited latencies, measures the best ones'."""
+    experiment, config = task.experiment, task.experiment.search
+    with task.progress.phase("latency model"):
+        model, budget, fit = _costs(experiment, task.workdir, task.images.num_classes)
+    with task.progress.phase("search"):
+        size = min(BATCH_SIZE, config.step)
+        scorer = make_scorer(task.predictor, task.spec, task.teacher, size)
+        problem = SearchProblem(model, budget, scorer)
+        key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
+        ranked = ALGORITHMS[config.algorithm](problem, key, config)
+    if fit is None:
+        return _Ranking(problem, scorer, ranked, None, None)
+    with task.progress.phase("latency of candidates"):
+        checked = check_latencies(
+            experiment, model, ranked, task.progress.latencies, task.progress.save
         )
-        for one in (experiment.space.full(), chosen)
-    ]  # fmt: skip
-    # in turn, so that other work on the machine meets both; the fastest is what the model predicts
-    rounds = [[meter().seconds for meter in meters] for _ in range(_LATENCY_ROUNDS)]
-    teacher, student = np.min(rounds, axis=0).tolist()
-    return {"batch_size": batch_size, "teacher": teacher, "chosen": student}
+    return _Ranking(problem, scorer, checked.ranked, checked, fit)
+
+
+def _costs(
+    experiment: Experiment, workdir: Workdir, num_classes: int
+) -> tuple[CostModel, Budget, dict[str, Any] | None]:
+    """What students cost and may cost; latencies are measured only if they are limited.
+
+    Returns:
+      The model of costs, the budget, and what describes the latency model, if there is one.
+    """
+    space, size, config = experiment.space, experiment.image_size, experiment.search
+    if "latency" not in config.limited:
+        model = CostModel(space, size, num_classes)
+        return model, config.budget(model(space.full())), None
+    latency = ensure_latency_model(
+        space, workdir, image_size=size, num_classes=num_classes, batch_size=config.latency_batch
+    )
+    fitted = latency.model
+    model = CostModel(space, size, num_classes, functools.partial(fitted.predict, space))
+    # a share is one of what was measured, where the model may be off
+    teacher = model(space.full())._replace(latency=np.asarray(latency.teacher))
+    fit = {"students": fitted.students, "error": fitted.error, "spearman": fitted.spearman}
+    return model, config.budget(teacher), fit | {"teacher": latency.teacher}
+
+
+def _how_many(experiment: Experiment, ranking: _Ranking) -> int:
+    """How many candidates are verified: none that is known to break the budget."""
+    most = len(ranking.ranked)
+    if ranking.checked is not None:
+        most = min(most, max(1, ranking.checked.kept))
+    return min(experiment.search.verify, most)
+
+
+def _distil(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any]:
+    """Distils the choice and its rivals."""
+    experiment, workdir, spec = task.experiment, task.workdir, task.spec
+    model, config = ranking.problem.cost_model, experiment.search
+    (chosen,) = unstack(verified.ranked.take(np.arange(1)).architectures)
+    student = Student(chosen, int(verified.ranked.student_ids[0]))
+    with task.progress.phase("distillation"):
+        assignment = prepare.make_assignment(
+            experiment, workdir, spec, task.images, task.teacher, experiment.final,
+            config.replicates,
+        )  # fmt: skip
+    winner = distil_winner(experiment, workdir, spec, assignment, student)
+    with task.progress.phase("comparison"):
+        rivals = choose_rivals(experiment, spec, ranking.problem, task.images, task.teacher)
+        measured = compare_recorded(experiment, workdir, spec, task.teacher, task.predictor)
+    describe = functools.partial(costs_of, model)
+    others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+    seconds = _seconds(task, verified.results, winner, others)
+    return {"winner": winner, "rivals": others, "measured": measured, "seconds": seconds}
+
+
+def _seconds(
+    task: _Task, verified: list[Result], winner: list[Result], rivals: list[Result]
+) -> dict[str, float]:
+    """Seconds of each phase over all runs; networks know their own."""
+    # two baselines may have chosen the same network
+    distinct = list({str(rival["architecture"]): rival for rival in rivals}.values())
+    spent = task.progress.seconds
+    trained = {
+        phase: spent.get(phase, 0.0) + sum(result["seconds"] for result in results)
+        for phase, results in (
+            ("verification", verified), ("distillation", winner), ("comparison", distinct),
+        )
+    }  # fmt: skip
+    before = {phase: seconds for phase, seconds in spent.items() if phase not in trained}
+    return before | {"teacher": task.teacher.seconds} | trained
+
+
+def _describe(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any]:
+    """What is known before the choice is distilled."""
+    experiment, problem = task.experiment, ranking.problem
+    latency = None
+    if ranking.checked is not None and ranking.latency_fit is not None:
+        first = int(verified.ranked.student_ids[0])
+        latency = describe_latency(experiment, ranking.checked, first, ranking.latency_fit)
+    return {
+        "task": task.spec.name,
+        "seed": experiment.seed,
+        "versions": {"dass_jax": dass_jax.__version__, "jax": jax.__version__},
+        "device": device_name(),
+        "algorithm": experiment.search.algorithm,
+        "budget": problem.budget._asdict(),
+        "teacher": describe_teacher(experiment, task.workdir, task.spec, problem.cost_model),
+        "verification": describe_verification(experiment) if verified.results else None,
+        "candidates": describe_candidates(verified, problem.budget),
+        "top": describe_top(experiment, verified, problem.cost_model),
+        "latency": latency,
+    }

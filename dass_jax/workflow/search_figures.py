@@ -67,7 +67,7 @@ def plot_candidates(search: Search) -> Figure:
 def plot_predicted_measured(search: Search) -> Figure | None:
     """Predicted against measured accuracy; None if nothing but the choice was measured."""
     measured = search["measured"]
-    verified = [entry for entry in search["top"] if "verified_accuracy" in entry]
+    verified = [entry for entry in search["top"] if entry.get("diverged") is False]
     if measured is None and not verified:
         return None
     figure = Figure((5, 4.2), layout="constrained")
@@ -82,9 +82,16 @@ def plot_predicted_measured(search: Search) -> Figure | None:
         rho = measured["spearman"]["predictor"]
         title += f": Spearman {rho:.2f} over {measured['students']} students"
     if verified:
-        before = [100 * entry["prediction_before"] for entry in verified]
-        after = [100 * entry["verified_accuracy"] for entry in verified]
-        axes.plot(before, after, "D", color=_CHOSEN, label="verified candidates (validation)")
+        before, error, after = (
+            [100 * entry[name] for entry in verified]
+            for name in ("prediction", "half_width", "verified_accuracy")
+        )
+        how = search["verification"]
+        images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
+        axes.errorbar(
+            before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
+            label=f"verified candidates ({images})",
+        )  # fmt: skip
     axes.axline((50, 50), slope=1, color="black", linewidth=0.8, linestyle=":", label="equal")
     _fit_to_points(axes)
     axes.set(xlabel="predicted accuracy [%]", ylabel="measured accuracy after KD [%]")
@@ -108,18 +115,21 @@ def plot_distilled(search: Search) -> Figure:
     axes = figure.subplots()
     groups: dict[str, list[dict[str, Any]]] = {}
     for rival in search["rivals"]:
+        if rival["diverged"]:
+            continue
         groups.setdefault(rival["chosen_by"], []).append(rival)
     for name, rivals in groups.items():
         style = {"color": _RIVAL, "marker": "o"} if name == "random" else {"marker": "^"}
         label = "random students" if name == "random" else f"choice of {name}"
         flops = [1e-6 * rival["flops"] for rival in rivals]
         axes.scatter(flops, _tests(rivals), label=label, **style)  # type: ignore[arg-type]
-    winner = _tests(search["winner"])
-    flops = 1e-6 * search["top"][0]["flops"]
-    axes.errorbar(
-        flops, winner.mean(), winner.std(ddof=1) if len(winner) > 1 else None, fmt="*",
-        markersize=14, color=_CHOSEN, capsize=4, label=f"chosen student, {len(winner)} seed(s)",
-    )  # fmt: skip
+    winner = _tests([result for result in search["winner"] if not result["diverged"]])
+    if len(winner):
+        flops = 1e-6 * search["top"][0]["flops"]
+        axes.errorbar(
+            flops, winner.mean(), winner.std(ddof=1) if len(winner) > 1 else None, fmt="*",
+            markersize=14, color=_CHOSEN, capsize=4, label=f"chosen student, {len(winner)} seed(s)",
+        )  # fmt: skip
     teacher = search["teacher"]
     axes.plot(
         1e-6 * teacher["flops"], 100 * teacher["test_accuracy"], "s", color=_TEACHER, markersize=9,

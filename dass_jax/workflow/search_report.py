@@ -10,13 +10,19 @@ from dass_jax.console import console, percent, print_table
 from dass_jax.workdir import write_atomically
 from dass_jax.workflow.html_report import html_report
 from dass_jax.workflow.search_figures import all_figures
-from dass_jax.workflow.search_tables import search_tables
+from dass_jax.workflow.search_tables import Table, search_tables, top_table
 
 
-def _lead(search: dict[str, Any]) -> str:
+def lead(search: dict[str, Any]) -> str:
     """What was found, in two sentences."""
     chosen, teacher = search["top"][0], search["teacher"]
-    measured = statistics.mean(result["test_accuracy"] for result in search["winner"])
+    sound = [result for result in search["winner"] if not result["diverged"]]
+    if not sound:
+        return (
+            "The chosen student diverged with every seed: distil it at a lower "
+            "--config.final.sgd.learning_rate."
+        )
+    measured = statistics.mean(result["test_accuracy"] for result in sound)
     return (
         f"The chosen student has {show('params', chosen['params'])} parameters and "
         f"{show('flops', chosen['flops'])} multiply-adds, "
@@ -39,12 +45,31 @@ def write_report(folder: pathlib.Path, search: dict[str, Any]) -> None:
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=130)
         write_atomically(folder / f"{name}.png", file.getvalue())
-    page = html_report(search, _lead(search), figures)
+    page = html_report(search, lead(search), figures)
     write_atomically(folder / "report.html", page.encode())
+
+
+def print_with_notes(table: Table) -> None:
+    """Prints a table and what is to be said of it."""
+    print_table(table.title, table.header, table.rows)
+    for note in table.notes:
+        console.print(note)
+
+
+def print_ranking(ranking: dict[str, Any]) -> None:
+    """Prints the best candidates before any of them is distilled, which takes long.
+
+    Args:
+      ranking: What ``ranking.json`` holds.
+    """
+    table = top_table(ranking)
+    if ranking["algorithm"] != "random":
+        table = table._replace(title="The best candidates by their prediction")
+    print_with_notes(table)
 
 
 def print_search(search: dict[str, Any]) -> None:
     """Prints the closing tables of a search."""
     for table in search_tables(search):
-        print_table(table.title, table.header, table.rows)
-    console.print(_lead(search))
+        print_with_notes(table)
+    console.print(lead(search))

@@ -5,16 +5,18 @@ from typing import Any, NamedTuple
 
 from dass_jax.budget import LABELS, Budget, show
 from dass_jax.console import count, duration, percent, with_deviation
+from dass_jax.workflow.latency_check import keeps
 
 Search = dict[str, Any]
 
 
 class Table(NamedTuple):
-    """A table of texts; the first column names the rows."""
+    """A table of texts; the first column names the rows; notes are sentences below it."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    notes: tuple[str, ...] = ()
 
 
 def _tests(results: list[dict[str, Any]]) -> list[float]:
@@ -31,55 +33,104 @@ def _cost_names(search: Search) -> list[str]:
     return [name for name in LABELS if search["teacher"][name] is not None]
 
 
+def _predicted(entry: dict[str, Any]) -> str:
+    """What was predicted before anything was measured."""
+    return f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"
+
+
+def _reached(results: list[dict[str, Any]]) -> str:
+    """Test accuracy of networks that did not diverge, and how many did."""
+    sound = [result for result in results if not result["diverged"]]
+    if not sound:
+        return "diverged"
+    text = with_deviation(_tests(sound))
+    lost = len(results) - len(sound)
+    return f"{text}, {lost} diverged" if lost else text
+
+
 def _comparison(search: Search) -> Table:
     """The networks after distillation."""
     names, chosen, teacher = _cost_names(search), search["top"][0], search["teacher"]
-    predicted = f"{percent(chosen['prediction'])} ± {percent(chosen['half_width'])}"
     rows = [
         ["teacher", *_costs(teacher, names), "", percent(teacher["test_accuracy"])],
-        ["chosen student", *_costs(chosen, names), predicted,
-         with_deviation(_tests(search["winner"]))],
-    ]  # fmt: skip
+        ["chosen student", *_costs(chosen, names), _predicted(chosen), _reached(search["winner"])],
+    ]
     randoms = [rival for rival in search["rivals"] if rival["chosen_by"] == "random"]
-    if len(randoms) == 1:
-        (only,) = randoms
-        rows.append(["a random student", *_costs(only, names), "", percent(only["test_accuracy"])])
-    elif randoms:
-        mean = {name: statistics.mean(rival[name] for rival in randoms) for name in names}
-        best = max(randoms, key=lambda rival: rival["test_accuracy"])
-        rows += [
-            [f"mean of {len(randoms)} random students", *_costs(mean, names), "",
-             percent(statistics.mean(_tests(randoms)))],
-            [f"best of {len(randoms)} random students", *_costs(best, names), "",
-             percent(best["test_accuracy"])],
-        ]  # fmt: skip
+    others = [rival for rival in search["rivals"] if rival["chosen_by"] != "random"]
+    rows += _random_rows(randoms, names)
     rows += [
-        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "",
-         percent(rival["test_accuracy"])]
-        for rival in search["rivals"] if rival["chosen_by"] != "random"
-    ]  # fmt: skip
+        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", _reached([rival])]
+        for rival in others
+    ]
     header = ["network", *(LABELS[name] for name in names), "predicted", "test accuracy"]
     return Table(f"{search['task']}: budget {Budget(**search['budget'])}", header, rows)
 
 
-def _top(search: Search) -> Table:
+def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
+    """Random students together, without those that diverged."""
+    sound = [rival for rival in randoms if not rival["diverged"]]
+    if len(sound) < 2:
+        return [
+            ["a random student", *_costs(rival, names), "", _reached([rival])] for rival in randoms
+        ]
+    mean = {name: statistics.mean(rival[name] for rival in sound) for name in names}
+    best = max(sound, key=lambda rival: rival["test_accuracy"])
+    lost = len(randoms) - len(sound)
+    those = f"{len(sound)} random students" + (f" ({lost} more diverged)" if lost else "")
+    accuracy = percent(statistics.mean(_tests(sound)))
+    return [
+        [f"mean of {those}", *_costs(mean, names), "", accuracy],
+        [f"best of {those}", *_costs(best, names), "", percent(best["test_accuracy"])],
+    ]
+
+
+def top_table(search: Search) -> Table:
     """The best candidates."""
-    names = _cost_names(search)
-    verified = any("verified_accuracy" in entry for entry in search["top"])
+    names, verification = _cost_names(search), search["verification"]
+    renewed = any("prediction_after" in entry for entry in search["top"])
     rows = []
     for place, entry in enumerate(search["top"], 1):
-        shape = entry["architecture"]
-        widths = " ".join("-".join(map(str, row)) for row in shape["widths"])
-        row = [f"{place}. {widths}", *_costs(entry, names),
-               f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"]  # fmt: skip
-        if verified:
-            accuracy = entry.get("verified_accuracy")
-            row.append("" if accuracy is None else percent(accuracy))
+        widths = " ".join("-".join(map(str, row)) for row in entry["architecture"]["widths"])
+        row = [f"{place}. {widths}", *_costs(entry, names), _predicted(entry)]
+        if verification is not None:
+            row.append(_verified(entry))
+        if renewed:
+            after = entry.get("prediction_after")
+            row.append("" if after is None else percent(after))
         rows.append(row)
     header = ["widths of the blocks, by stage", *(LABELS[name] for name in names), "predicted"]
-    if verified:
-        header.append("verified")
-    return Table("The best candidates, the chosen one first", header, rows)
+    if verification is not None:
+        after = f"at epoch {verification['epochs']}"
+        header.append(after if verification["shortened"] else "verified")
+    if renewed:
+        header.append("predicted after")
+    return Table(_top_title(search), header, rows, _top_notes(search))
+
+
+def _verified(entry: dict[str, Any]) -> str:
+    if "verified_accuracy" not in entry:
+        return ""
+    return "diverged" if entry["diverged"] else percent(entry["verified_accuracy"])
+
+
+def _top_title(search: Search) -> str:
+    if search["algorithm"] == "random":
+        return "The candidates that were sampled first, the chosen one first"
+    return "The best candidates, the chosen one first"
+
+
+def _top_notes(search: Search) -> tuple[str, ...]:
+    """What the columns do not say."""
+    chosen, after = search["top"][0], search["candidates"].get("prediction_after")
+    measured = sum("verified_accuracy" in entry for entry in search["top"])
+    # those that were not measured begin with the best
+    if after is None or len(after) == measured or after[measured] <= chosen["verified_accuracy"]:
+        return ()
+    best = after[measured]
+    return (
+        f"A candidate that was not measured is now predicted to reach {percent(best)}, more than "
+        "the best measured one: a larger --verify would measure it.",
+    )
 
 
 def _correlations(search: Search) -> Table | None:
@@ -100,29 +151,65 @@ def _correlations(search: Search) -> Table | None:
 
 def _latencies(search: Search) -> Table | None:
     """Predicted and measured latencies, if they were limited."""
-    latency = search["latency"]
+    latency, chosen = search["latency"], search["top"][0]["student_id"]
     if latency is None:
         return None
-    rows = [
-        [name, show("latency", entry["latency"]), show("latency", measured)]
-        for name, entry, measured in (
-            ("teacher", search["teacher"], latency["teacher"]),
-            ("chosen student", search["top"][0], latency["chosen"]),
-        )
-    ]
+    rows = [["teacher", show("latency", search["teacher"]["latency"]),
+             show("latency", latency["teacher"]), ""]]  # fmt: skip
+    for record in latency["measured"]:
+        name = "another that keeps it" if keeps(record) else "passed over"
+        costs = [show("latency", record[what]) for what in ("predicted", "measured", "limit")]
+        rows.append(["chosen student" if record["student_id"] == chosen else name, *costs])
     title = f"Latency of a batch of {latency['batch_size']} on {search['device']}"
-    return Table(title, ["network", "predicted", "measured"], rows)
+    header = ["network", "predicted", "measured", "limit then"]
+    return Table(title, header, rows, _latency_notes(latency))
+
+
+def _latency_notes(latency: dict[str, Any]) -> tuple[str, str]:
+    fit = latency["model"]
+    if latency["within_budget"]:
+        verdict = "The chosen student keeps the limit as measured."
+    else:
+        verdict = (
+            f"None of the {len(latency['measured'])} best candidates keeps the limit as measured; "
+            "the fastest of them was chosen: lower --config.search.max_latency."
+        )
+    return verdict, (
+        f"Latencies were predicted from {fit['students']} measured networks, with an error of "
+        f"{percent(fit['error'])} and a Spearman of {fit['spearman']:.2f} on those left out."
+    )
 
 
 def _phases(search: Search) -> Table:
     rows = [[name, duration(seconds)] for name, seconds in search["seconds"].items()]
-    candidates = search["candidates"]["count"]
-    title = f"Time; {count(candidates)} candidates scored ({search['algorithm']})"
+    candidates, latency = search["candidates"]["count"], search["latency"]
+    if latency is not None and latency["within_budget"]:
+        candidates += sum(not keeps(record) for record in latency["measured"])
+    elif latency is not None:
+        # one of them is the choice
+        candidates += len(latency["measured"]) - 1
+    title = f"Time over all runs; {count(candidates)} candidates scored ({search['algorithm']})"
     return Table(title, ["phase", "time"], rows)
+
+
+def front_table(search: Search) -> Table:
+    """The Pareto front, each candidate with the number by which it can be distilled."""
+    pool = search["candidates"]
+    cost = pool["cost"]
+    rows = [
+        [f"{place}: {pool['widths'][place]}", show(cost, pool[cost][place]),
+         percent(pool["prediction"][place])]
+        for place in sorted(pool["front"], key=lambda place: pool[cost][place])
+    ]  # fmt: skip
+    note = (
+        "bin/distill.py --candidate=NUMBER distils one of them instead of the choice, which is 0."
+    )
+    title = f"Pareto front of predicted accuracy against {LABELS[cost]}"
+    return Table(title, ["number: widths of the blocks", LABELS[cost], "predicted"], rows, (note,))
 
 
 def search_tables(search: Search) -> list[Table]:
     """All tables of what ``search.json`` holds."""
-    makers = (_comparison, _top, _latencies, _correlations, _phases)
+    makers = (_comparison, top_table, _latencies, _correlations, _phases)
     tables = [make(search) for make in makers]
     return [table for table in tables if table is not None]

@@ -1,32 +1,68 @@
 """The best candidates are measured before one of them is chosen."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
+from dass_jax.recipe import digest
 from dass_jax.search.problem import Scored
 from dass_jax.search_space import unstack
 from dass_jax.teacher import TeacherResult
+from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
+from dass_jax.workflow.recipes import distilled_recipe
 from dass_jax.workflow.scorer import Scorer
+
+
+class Verified(NamedTuple):
+    """All candidates after some of them were measured.
+
+    Attributes:
+      ranked: The measured ones, the most accurate first and diverged ones last, then the others;
+        with what was predicted of them before anything was measured.
+      results: What was measured of the first of them, in this order.
+      renewed: What the predictor says of all of them, in this order, when it is adapted to the
+        measured ones; None if it was not adapted. It decides about nothing but the order of those
+        that were not measured.
+    """
+
+    ranked: Scored
+    results: list[Result]
+    renewed: Prediction | None
 
 
 def schedule(experiment: Experiment) -> DistillConfig:
     """How candidates are distilled for verification: as the predictor's labels were made.
 
     ``search.verify_epochs`` may shorten it. Then the measured accuracies are lower than what is
-    predicted, which changes what the predictor is adapted to, but the same for all candidates.
+    predicted, and compare the measured candidates with each other alone.
     """
     kd = experiment.kd
     epochs = experiment.search.verify_epochs or kd.sgd.epochs
     sgd = dataclasses.replace(kd.sgd, epochs=epochs, eval_every=min(kd.sgd.eval_every, epochs))
     return dataclasses.replace(kd, sgd=sgd)
+
+
+def is_shortened(experiment: Experiment) -> bool:
+    """Whether candidates are measured after other epochs than those that the predictor predicts."""
+    return schedule(experiment).sgd.epochs != experiment.kd.sgd.epochs
+
+
+def replicate(experiment: Experiment) -> int:
+    """The seed of verification: the one after the winner's.
+
+    The best of some measurements was lucky, too. If the winner had the seed that it was chosen by,
+    that luck would count in its results. Where the winner's seeds use up ``num_views``, views
+    recur, in another order of images.
+    """
+    return experiment.search.replicates
 
 
 def measure(
@@ -41,15 +77,16 @@ def measure(
 
     Args:
       experiment: The settings.
-      workdir: Where the networks are kept.
+      workdir: Where the networks are kept, for all searches of the task.
       spec: The task.
       images: Its images.
       teacher: Its teacher.
       candidates: Whom to distil.
     """
-    config = schedule(experiment)
+    config, seed = schedule(experiment), replicate(experiment)
+    # logits are cached from the first view on; the winner needs the ones before
     assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, config, replicates=1
+        experiment, workdir, spec, images, teacher, config, replicates=seed + 1
     )
     students = [
         Student(architecture, int(student_id))
@@ -57,35 +94,85 @@ def measure(
             unstack(candidates.architectures), candidates.student_ids, strict=True
         )
     ]
-    folder = workdir.search(spec.name) / "verified"
+    recipe = distilled_recipe(experiment, spec, config, teacher.variables)
+    folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
-    return distil_students(experiment, spec, assignment, students, 0, folder, title, config)
+    return distil_students(experiment, spec, assignment, students, seed, folder, title, config)
 
 
 def accuracies(results: list[Result]) -> np.ndarray:
-    """What verification measured: validation accuracies; those of diverged students are 0."""
+    """What verification measured: validation accuracies; nan for diverged students."""
     return np.asarray(
-        [0.0 if result["diverged"] else result["final_accuracy"] for result in results]
+        [np.nan if result["diverged"] else result["final_accuracy"] for result in results]
     )
 
 
-def rerank(scorer: Scorer, ranked: Scored, measured: np.ndarray) -> Scored:
-    """Ranks all candidates again, after the predictor was adapted to the measured ones.
+def renew(scorer: Scorer, ranked: Scored, measured: np.ndarray) -> Prediction | None:
+    """What is predicted of all candidates after the predictor was adapted to the measured ones.
 
     Args:
       scorer: What predicted so far.
       ranked: All candidates, the measured ones first.
-      measured: Accuracies of the first of them, fractions.
+      measured: Accuracies of the first of them, fractions; nan for diverged ones, which teach the
+        predictor nothing.
 
     Returns:
-      The measured ones, the most accurate first, and then the others by their new prediction.
+      Predictions in the order of the candidates; None if all measured ones diverged.
     """
+    sound = np.flatnonzero(np.isfinite(measured))
+    if not len(sound):
+        return None
+    known = ranked.take(sound)
+    adapted = scorer.adapted_to(known.architectures, known.student_ids, measured[sound])
+    return adapted(ranked.architectures, ranked.student_ids)
+
+
+def rerank(ranked: Scored, results: list[Result], renewed: Prediction | None) -> Verified:
+    """Puts measured candidates in the order of what was measured.
+
+    Args:
+      ranked: All candidates, the measured ones first.
+      results: What was measured of the first of them.
+      renewed: From ``renew``; without it the others keep their order.
+    """
+    measured = accuracies(results)
     count = len(measured)
-    head = ranked.take(np.arange(count))
-    adapted = scorer.adapted_to(head.architectures, head.student_ids, measured)
-    renewed = dataclasses.replace(
-        ranked, prediction=adapted(ranked.architectures, ranked.student_ids)
-    )
+    # nan comes last
     first = np.argsort(-measured, kind="stable")
-    rest = count + np.argsort(-renewed.prediction.mean[count:], kind="stable")
-    return renewed.take(np.concatenate([first, rest]))
+    rest = np.arange(count, len(ranked))
+    if renewed is not None:
+        rest = count + np.argsort(-renewed.mean[count:], kind="stable")
+        order = np.concatenate([first, rest])
+        renewed = Prediction(renewed.mean[order], renewed.half_width[order])
+    chosen = ranked.take(np.concatenate([first, rest]))
+    return Verified(chosen, [results[row] for row in first], renewed)
+
+
+def verify(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: prepare.TaskImages,
+    teacher: TeacherResult,
+    scorer: Scorer,
+    ranked: Scored,
+    count: int,
+) -> Verified:
+    """Measures the first candidates and ranks all of them again.
+
+    Args:
+      experiment: The settings.
+      workdir: Where the networks are kept.
+      spec: The task.
+      images: Its images.
+      teacher: Its teacher.
+      scorer: What predicted the candidates.
+      ranked: All candidates, best first.
+      count: How many to measure; with none, nothing changes.
+    """
+    if not count:
+        return Verified(ranked, [], None)
+    results = measure(experiment, workdir, spec, images, teacher, ranked.take(np.arange(count)))
+    # few epochs are another scale than that of the predictions
+    renewed = None if is_shortened(experiment) else renew(scorer, ranked, accuracies(results))
+    return rerank(ranked, results, renewed)
