@@ -35,7 +35,7 @@ VARIANTS = {
     "C": ({"inputs": "C", "scale": "teacher"}, {}),
     "KC": ({"inputs": "KC", "scale": "teacher"}, {}),
     "AKC": ({"inputs": "AKC", "scale": "teacher"}, {}),
-    "rank": ({"scale": "teacher"}, {"rank_weight": 1.0}),
+    "rank": ({"scale": "teacher"}, {"rank_weight": 0.3}),
     "paper": ({}, {"ensemble": 1, "held_out": 0, "rank_weight": 0.0}),
     "metad2a": ({"inputs": "AD"}, {"inner_steps": 0}),
     "last": ({"remapping": "copy_paste_last"}, {}),

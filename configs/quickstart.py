@@ -32,7 +32,7 @@ def get_config():
     config.predictor.probe_images = 256
     config.meta.ensemble = 10
     config.meta.held_out = 1
-    config.meta.rank_weight = 1.0
+    config.meta.rank_weight = 0.3
     config.meta.episodes = 300
     config.search.max_flops = "50%"
     config.search.verify = 4

@@ -40,8 +40,8 @@ class Probe(NamedTuple):
     """What students make of images of the task, on the host.
 
     Attributes:
-      image_map: The last activation map, averaged over the images, with batch statistics.
-      disagreement: ``MEASURES`` with running statistics, then with batch statistics.
+      image_map: The last activation map, averaged over the images.
+      disagreement: ``MEASURES``, in this order.
     """
 
     image_map: Float[Array | np.ndarray, "*K h w C"]
@@ -91,11 +91,9 @@ def _response(forward: Forward) -> Response:
     return Response(forward.logits, forward.last_map.mean((1, 2)))
 
 
-def _probe(running: Forward, batch: Forward, teacher: Response) -> Probe:
-    measured = [
-        measure(_response(forward), teacher) for forward in (running, batch) for measure in MEASURES
-    ]
-    return Probe(batch.last_map.mean(0), jnp.stack(measured))
+def _probe(forward: Forward, teacher: Response) -> Probe:
+    measured = [measure(_response(forward), teacher) for measure in MEASURES]
+    return Probe(forward.last_map.mean(0), jnp.stack(measured))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -112,8 +110,9 @@ def probe(
 ) -> Probe:
     """What untrained students make of images, and how far that is from the teacher.
 
-    A pruned network answers badly with the teacher's running statistics alone, so it is seen with
-    the statistics of the batch, too, as pruning tools recalibrate them.
+    Normalisation uses the statistics of the images, as pruning tools recalibrate them: with the
+    teacher's running statistics a pruned network answers badly, and the same measures rank students
+    one way on one task and the other way on the next.
 
     Args:
       students: K students.
@@ -124,5 +123,4 @@ def probe(
     Returns:
       Maps and measures of the K students.
     """
-    modes = (False, True)
-    return map_forwards(_probe, students, normalize(images), teacher, modes=modes, **how)
+    return map_forwards(_probe, students, normalize(images), teacher, train=True, **how)

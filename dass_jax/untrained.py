@@ -63,11 +63,11 @@ class Forward(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _OfForwards:
-    """A function of a student's forward passes, as one of the student; hashable as its parts."""
+class _OfForward:
+    """A function of a student's forward pass, as one of the student; hashable as its parts."""
 
     function: Callable[..., Any]
-    modes: tuple[bool, ...]
+    train: bool
 
     def __call__(
         self,
@@ -77,11 +77,8 @@ class _OfForwards:
         images: Array,
         *arguments: Any,
     ) -> Any:
-        forwards = []
-        for train in self.modes:
-            logits, maps, *_ = resnet.apply(space, variables, architecture, images, train=train)
-            forwards.append(Forward(logits, maps[f"stage{space.num_stages}"]))
-        return self.function(*forwards, *arguments)
+        logits, maps, *_ = resnet.apply(space, variables, architecture, images, train=self.train)
+        return self.function(Forward(logits, maps[f"stage{space.num_stages}"]), *arguments)
 
 
 def _one_by_one(
@@ -108,7 +105,7 @@ def _one_by_one(
 
 
 def _together(
-    of_forwards: _OfForwards,
+    of_forward: _OfForward,
     space: ResNetSpace,
     image_axis: None,
     carried: tuple[()],
@@ -118,11 +115,8 @@ def _together(
     """The same, for students that are one supernet's."""
     del image_axis, carried
     variables, _, images, *arguments = shared
-    forwards = [
-        Forward(*supernet.forward(space, variables, students[0], images, train=train))
-        for train in of_forwards.modes
-    ]
-    return jax.vmap(lambda own: of_forwards.function(*own, *arguments))(forwards)
+    forwards = supernet.forward(space, variables, students[0], images, train=of_forward.train)
+    return jax.vmap(lambda own: of_forward.function(own, *arguments))(Forward(*forwards))
 
 
 def _in_batches(
@@ -182,7 +176,7 @@ def map_forwards(
     students: Untrained,
     images: Float[Array, "P H W 3"],
     *arguments: Any,
-    modes: tuple[bool, ...] = (False,),
+    train: bool = False,
     batch_size: int = 256,
 ) -> Any:
     """Maps a function of what a student makes of images over K students.
@@ -190,20 +184,19 @@ def map_forwards(
     Where the students are one supernet's, they all run together, which is several times as fast.
 
     Args:
-      function: ``function(*forwards, *arguments)`` with one ``Forward`` for each mode; as in
-        ``map_students``.
+      function: ``function(forward, *arguments)`` with a ``Forward``; as in ``map_students``.
       students: K students.
       images: Images in [-1, 1].
       *arguments: Arrays that all students share.
-      modes: For each forward pass, whether normalisation uses the statistics of the batch.
+      train: Whether normalisation uses the statistics of the student's own batch.
       batch_size: As in ``map_students``; at most as many as see ``_MOST_IMAGES`` together.
 
     Returns:
       The results on the host, stacked along a leading axis K.
     """
-    of_forwards = _OfForwards(function, modes)
+    of_forward = _OfForward(function, train)
     batch_size = max(1, min(batch_size, _MOST_IMAGES // len(images)))
     if not supernet.covers(students.kind):
-        return map_students(of_forwards, students, images, *arguments, batch_size=batch_size)
-    static = (of_forwards, students.space)
+        return map_students(of_forward, students, images, *arguments, batch_size=batch_size)
+    static = (of_forward, students.space)
     return _in_batches(_together, static, students, (images, *arguments), batch_size)

@@ -46,7 +46,7 @@ def random_inputs(students=3, seed=0):
             ),
             encoding=jax.vmap(SPACE.encode)(architectures),
             image_map=values(count, 4, 4, 3),
-            disagreement=values(count, 8),
+            disagreement=values(count, 4),
             costs=values(count, 3),
         )
 

@@ -83,9 +83,11 @@ def test_scale_and_shift_of_features_do_not_matter():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_teacher_agrees_with_itself(teacher):
+def test_the_teacher_is_its_own_student_with_other_statistics(teacher):
     itself = probing.probe(the_teacher(SPACE, TEACHER), IMAGES, teacher)
-    running = dict(zip(NAMES, itself.disagreement[0], strict=False))
+    batch, _ = measure_dense(TEACHER, teacher, train=True)
+    np.testing.assert_allclose(itself.disagreement[0], batch, rtol=1e-3, atol=1e-4)
+    running = dict(zip(NAMES, measure_dense(TEACHER, teacher, train=False)[0], strict=True))
     assert running == pytest.approx(
         {"agreement": 1, "divergence": -1, "logit_correlation": 1, "feature_alignment": 1}, abs=1e-3
     )
@@ -95,10 +97,8 @@ def test_measures_are_those_of_the_dense_students(untrained, teacher, probe):
     for row, architecture in enumerate(unstack(untrained.architectures)):
         masked = run_remap(SPACE, TEACHER, architecture)
         dense = resnet.cut(SPACE, masked, architecture)
-        running, _ = measure_dense(dense, teacher, train=False)
-        batch, mean = measure_dense(dense, teacher, train=True)
-        found = probe.disagreement[row]
-        np.testing.assert_allclose(found, running + batch, rtol=1e-3, atol=1e-4)
+        measures, mean = measure_dense(dense, teacher, train=True)
+        np.testing.assert_allclose(probe.disagreement[row], measures, rtol=1e-3, atol=1e-4)
         width = mean.shape[-1]
         np.testing.assert_allclose(probe.image_map[row][..., :width], mean, rtol=1e-4, atol=1e-4)
         assert not probe.image_map[row][..., width:].any()
@@ -110,4 +110,4 @@ def test_batches_have_no_influence(untrained, teacher, probe):
 
 
 def test_students_differ(probe):
-    assert (probe.disagreement.std(0) > 0).sum() >= 6
+    assert (probe.disagreement.std(0) > 0).sum() >= 3

@@ -192,7 +192,7 @@ def example_task(experiment: Experiment) -> TaskBatch:
         graph=jax.tree.map(lambda leaf: leaf[0], graphs),
         encoding=space.encode(space.full()),
         image_map=maps,
-        disagreement=jnp.zeros(2 * len(probing.MEASURES)),
+        disagreement=jnp.zeros(len(probing.MEASURES)),
         costs=jnp.zeros(3),
     )
     return TaskBatch(
