@@ -66,11 +66,12 @@ def engine(
 ) -> Callable[[], None]:
     """A round of this project's engine, compiled."""
     images, labels = make_data()
-    layout, networks_per_step, _ = memory.arrange(
+    arrangement = memory.arrange(
         space, parallel.Devices(_DEVICES.value), _STUDENTS.value,
         networks_per_step=config.networks_per_step, batch_size=config.sgd.batch_size,
         image_size=_IMAGE_SIZE.value, num_classes=_CLASSES.value, num_images=IMAGES,
     )  # fmt: skip
+    layout, networks_per_step = arrangement.layout, arrangement.networks_per_step
     plan = training.Plan(
         space, config.sgd, config.loss, Augmentation(), 1000, layout, networks_per_step,
         config.compute_dtype,

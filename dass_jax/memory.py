@@ -123,11 +123,18 @@ class Arrangement(NamedTuple):
       layout: What each device does.
       networks_per_step: k.
       memory: What that takes of each device.
+      limit: The memory of the smallest device, None where it does not say.
     """
 
     layout: Layout
     networks_per_step: int
     memory: Memory
+    limit: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory suffices, as far as anybody knows."""
+        return self.limit is None or self.memory.total <= _USABLE * self.limit
 
 
 def arrange(
@@ -172,4 +179,4 @@ def arrange(
         k = fitting_networks_per_step(predict, limit, of_device)
     else:
         k = networks_at_a_time(of_device, None)
-    return Arrangement(layout, k, predict(k))
+    return Arrangement(layout, k, predict(k), limit)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dass_jax import checkpoints, cost, logit_cache
+from dass_jax import checkpoints, cost, logit_cache, memory
 from dass_jax import database as db
 from dass_jax.experiment import from_config
 from dass_jax.parallel import Devices
@@ -159,6 +159,15 @@ def test_a_dry_run_prints_and_writes_nothing(experiment, tmp_path, capsys):
     assert all(spec.name in output for spec in experiment.tasks)
     assert "36/15/15" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_too_small_is_said(experiment, tmp_path, capsys, monkeypatch):
+    build_database(experiment, Workdir(tmp_path), dry_run=True)
+    assert "may not fit" not in capsys.readouterr().out
+    monkeypatch.setattr(memory, "device_bytes", lambda layout: 1000)
+    build_database(experiment, Workdir(tmp_path), dry_run=True)
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Note: digits may not fit into 1kB of memory: lower database.students" in output
 
 
 def test_full_width_keeps_the_depth(experiment):

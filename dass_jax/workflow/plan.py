@@ -15,7 +15,7 @@ from dass_jax.console import console, count, duration, print_table
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import views_needed
 from dass_jax.experiment import Experiment
-from dass_jax.memory import Arrangement, Memory
+from dass_jax.memory import Arrangement
 from dass_jax.training import SGDConfig
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -54,7 +54,7 @@ class TaskPlan:
       teacher_work: Multiply-adds that training the teacher takes of each device.
       student_work: Multiply-adds that caching logits and distilling takes of the busiest device.
       disk: Bytes of the logits that are to be stored.
-      memory: What distilling takes of each device; None if there is no student to distil.
+      arrangement: How the devices distil; None if there is no student to distil.
     """
 
     spec: TaskSpec
@@ -63,7 +63,7 @@ class TaskPlan:
     teacher_work: float = 0.0
     student_work: float = 0.0
     disk: int = 0
-    memory: Memory | None = None
+    arrangement: Arrangement | None = None
 
 
 def measured_rate(experiment: Experiment) -> float:
@@ -137,7 +137,7 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
         teacher_work=0.0 if trained or spec.teacher else _teacher_work(experiment, spec, sizes),
         student_work=caching + _student_work(experiment, spec, sizes, missing, arrangement),
         disk=logit_cache.cache_bytes(views, sizes.train, sizes.num_classes, kd.cache_dtype),
-        memory=arrangement.memory if any(missing) else None,
+        arrangement=arrangement if any(missing) else None,
     )
 
 
@@ -178,7 +178,7 @@ def _student_work(
 ) -> float:
     """Multiply-adds that distilling takes of each device, padding included."""
     kd, population = experiment.kd, population_size(experiment.database_of(spec))
-    layout, k, _ = arrangement
+    layout, k = arrangement.layout, arrangement.networks_per_step
     places = parallel.padded_size(population, layout, k)
     teacher = _teacher_flops(experiment, sizes.num_classes)
     flops = _full_width_flops(experiment, spec, sizes.num_classes)
@@ -225,7 +225,7 @@ def _row(plan: TaskPlan, rate: float) -> list[object]:
         duration(plan.teacher_work / rate),
         duration(plan.student_work / rate),
         f"{count(plan.disk)}B",
-        f"{count(plan.memory.total)}B" if plan.memory else "-",
+        f"{count(plan.arrangement.memory.total)}B" if plan.arrangement else "-",
     ]
 
 
@@ -269,4 +269,10 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
         if work
         else "nothing is left to do"
     )
+    for plan in plans:
+        if plan.arrangement is not None and not plan.arrangement.fits:
+            console.print(
+                f"Note: {plan.spec.name} may not fit into {count(plan.arrangement.limit or 0)}B of "
+                "memory: lower database.students_per_batch, kd.sgd.batch_size or image_size"
+            )
     return plans
