@@ -10,7 +10,9 @@ Command:  W=work/unseen_32   # with the database; see unseen_32.py
 Hardware: 2 CPU cores, some minutes for each.
 
 Meta-training prints how each variant ranks the source tasks, each by members of the ensemble that
-have not seen it: what is chosen, is chosen by that. The evaluation on unseen tasks comes once.
+have not seen it: what is chosen, is chosen by that. (``paper`` trains on the tasks of its own role
+and is judged by two others, so that its figure is of other tasks.) The evaluation on unseen tasks
+comes once.
 
 ``metad2a`` stands for a predictor that knows nothing of distillation, as MetaD2A (Lee et al., ICLR
 2021): architecture and dataset alone, accuracies as they are, no adaptation. Its dataset encoder
@@ -36,7 +38,7 @@ VARIANTS = {
     "KC": ({"inputs": "KC", "scale": "teacher"}, {}),
     "AKC": ({"inputs": "AKC", "scale": "teacher"}, {}),
     "rank": ({"scale": "teacher"}, {"rank_weight": 0.3}),
-    "paper": ({}, {"ensemble": 1, "held_out": 0, "rank_weight": 0.0}),
+    "paper": ({"architecture": "flat"}, {"ensemble": 1, "held_out": 0}),
     "metad2a": ({"inputs": "AD"}, {"inner_steps": 0}),
     "last": ({"remapping": "copy_paste_last"}, {}),
     "uniform": ({"remapping": "copy_paste_uniform"}, {}),

@@ -1,7 +1,7 @@
 """From nothing to a distilled student in minutes on a laptop: what ./bin/quickstart runs.
 
 Command:  ./bin/quickstart
-Hardware: 2 CPU cores, under 10 minutes. Expected result: see "Quick start" in README.md.
+Hardware: 2 CPU cores, about 10 minutes. Expected result: see "Quick start" in README.md.
 
 Five generated tasks of different kinds train and select the predictor; handwritten digits, with
 few training images, are the unseen task.
@@ -11,7 +11,7 @@ from dass_jax.experiment import default_config
 
 
 def get_config():
-    """Four training tasks, one selecting task, digits unseen; a small teacher at 16x16."""
+    """Five source tasks, digits unseen; a small teacher at 16x16."""
     config = default_config()
     config.image_size = 16
     config.space.stage_widths = (8, 16, 32, 64)
@@ -25,8 +25,8 @@ def get_config():
         kd.num_views = 12
     config.database.students_per_task = 16
     config.database.students_per_batch = 16
-    # few source tasks: what the untrained students do on images, and their sizes, generalise best
-    # (on the source tasks, each of them held out by members of the ensemble)
+    # with few source tasks, little that is comparable between tasks serves better than graphs and
+    # activation maps (see "Results" in README.md)
     config.predictor.inputs = "KC"
     config.predictor.scale = "teacher"
     config.predictor.probe_images = 256

@@ -1,10 +1,10 @@
-"""Tiny-ImageNet splits as source tasks and four unseen datasets, at 32x32: the released evidence.
+"""Tiny-ImageNet splits as source tasks and four unseen datasets, at 32x32.
 
 Command:  export DASS_DATA_DIR=...   # the folder with the five files named below
-          for command in build_database meta_train search; do
+          for command in build_database meta_train evaluate search; do
             bin/$command.py --config=configs/unseen_32.py --workdir=work/unseen_32
           done
-Hardware: 2 CPU cores, about ten hours. Expected result: see "Results" in README.md.
+Hardware: 2 CPU cores, some hours, which ``bin/build_database.py --dry_run`` predicts.
 
 Every other split's teacher, and those of the three small datasets of photographs, start from a
 teacher of all Tiny-ImageNet classes, which holds out the same validation images; the other splits'

@@ -1,8 +1,8 @@
 """Meta-trains an ensemble of predictors and selects a checkpoint by rank correlation.
 
 As in DaSS (ICLR 2023), every few episodes the Spearman correlation on the selecting tasks decides
-which parameters are kept; of an ensemble, that of its mean prediction. These tasks are neither
-trained on nor the unseen ones of the evaluation.
+which parameters are kept; of an ensemble, that of the mean prediction of the members that have not
+trained on the task. These tasks are not the unseen ones of the evaluation.
 
 Dimension letters: E members of the ensemble, T tasks, N students of a task.
 """

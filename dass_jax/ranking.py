@@ -90,6 +90,26 @@ def _among_best(rows: Float[np.ndarray, "B N"], k: int) -> Float[np.ndarray, "B 
     return above + tied * (places / tied.sum(1, keepdims=True))
 
 
+def _overlap(
+    first: Float[np.ndarray, "B N"],
+    second: Float[np.ndarray, "B N"],
+    draws: Int[np.ndarray, "B N"],
+) -> Float[np.ndarray, " B"]:
+    """How many are expected among the best of both, for what ``_among_best`` says of either.
+
+    Ties between students are broken by chance, once in either. Copies of one student are the same
+    in both: as many overlap as are among the best of either.
+    """
+    rows = np.arange(len(draws))[:, None]
+    totals = []
+    for chances in (first, second, np.ones_like(first)):
+        total = np.zeros(draws.shape)
+        np.add.at(total, (rows, draws), chances)
+        totals.append(total)
+    own, other, copies = totals
+    return np.where(copies > 1, np.minimum(own, other), own * other).sum(1)
+
+
 def rank_samples(
     scores: Float[np.ndarray, " N"],
     measured: Float[np.ndarray, "R N"],
@@ -116,7 +136,9 @@ def rank_samples(
         np.mean([_spearman(own, other) for other in others], axis=0),
         np.mean([_kendall(own, other) for other in others], axis=0),
         np.mean([_pearson(own, other) for other in others], axis=0),
-        precision=np.mean([(chosen * _among_best(o, k)).sum(1) / k for o in others], axis=0),
+        precision=np.mean(
+            [_overlap(chosen, _among_best(other, k), draws) / k for other in others], axis=0
+        ),
         regret=mean.max(1) - (_among_best(own, 1) * mean).sum(1),
     )
 

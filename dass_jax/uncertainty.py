@@ -3,8 +3,10 @@
 An ensemble's spread tells where its members disagree, but not what they all miss (Lakshminarayanan
 et al., 2017). So a common error is added to it, and the width of the interval is set by split
 conformal prediction (Papadopoulos et al., 2002; Angelopoulos and Bates, 2021) on students of the
-selecting tasks. That is exact for students exchangeable with those; an unseen task is a
-new one, so its coverage has to be measured.
+selecting tasks. That is exact for students exchangeable with those, if all members judge them; an
+unseen task is a new one, so its coverage has to be measured. Where members hold tasks out, fewer
+judge a task than predict an unseen one, whose mean is better and whose spread is larger: such
+intervals are rather too wide.
 
 Everything is in units of a task's distance from chance to its teacher.
 

@@ -18,7 +18,7 @@ from dass_jax.randomness import fold_in
 from dass_jax.remapping import Kind, check_kind, remap
 from dass_jax.search_space import Architecture, ResNetSpace, stack
 
-# Whose first maps, of all students of a call together, still fit into memory.
+# Whose first maps, of all students of a device together, still fit into memory.
 _MOST_IMAGES = 1024
 
 
@@ -189,13 +189,15 @@ def map_forwards(
       images: Images in [-1, 1].
       *arguments: Arrays that all students share.
       train: Whether normalisation uses the statistics of the student's own batch.
-      batch_size: As in ``map_students``; at most as many as see ``_MOST_IMAGES`` together.
+      batch_size: As in ``map_students``; at most as many for each device as see
+        ``_MOST_IMAGES`` together.
 
     Returns:
       The results on the host, stacked along a leading axis K.
     """
     of_forward = _OfForward(function, train)
-    batch_size = max(1, min(batch_size, _MOST_IMAGES // len(images)))
+    of_device = max(1, _MOST_IMAGES // len(images))
+    batch_size = min(batch_size, of_device * len(students.devices.local()))
     if not supernet.covers(students.kind):
         return map_students(of_forward, students, images, *arguments, batch_size=batch_size)
     static = (of_forward, students.space)

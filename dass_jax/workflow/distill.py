@@ -1,5 +1,6 @@
 """Distils chosen students with several seeds and keeps the trained networks."""
 
+import dataclasses
 import math
 import pathlib
 import statistics
@@ -27,8 +28,9 @@ from dass_jax.distillation import (
     distil_population,
 )
 from dass_jax.epochs import EpochReport
+from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.recipe import digest
+from dass_jax.recipe import digest, plain
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, write_json
@@ -46,10 +48,11 @@ def _path(
     student: Student,
     replicate: int,
 ) -> pathlib.Path:
-    """Where a distilled network is kept."""
+    """Where a distilled network is kept: another schedule makes another network."""
     # who inherits weights is the same student, however a search or a file numbers it
     number = student.student_id if config.remapping == "random_init" else 0
-    name = digest([experiment.space.to_json(student.architecture), number])
+    schedule = plain(dataclasses.replace(config, networks_per_step=None))
+    name = digest([experiment.space.to_json(student.architecture), number, schedule])
     return folder / name / f"replicate{replicate}"
 
 
@@ -86,19 +89,21 @@ def distil_students(
     paths = [_path(experiment, config, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
         checkpoints.require_recipe(path, "the student", recipe)
-    if not all(map(checkpoints.exists, paths)):
-        names = [str(path.relative_to(folder)) for path in paths]
+    pairs = zip(paths, students, strict=True)
+    missing = {path: student for path, student in pairs if not checkpoints.exists(path)}
+    if missing:
+        names = [str(path.relative_to(folder)) for path in missing]
         unfinished = {"students": names, "replicate": replicate}
         snapshots = Snapshots(folder / "unfinished", "the unfinished students", recipe | unfinished)
-        result = _distil(experiment, config, assignment, students, replicate, snapshots, title)
-        seconds = snapshots.seconds / len(students)
-        for row, (student, path) in enumerate(zip(students, paths, strict=True)):
-            if not checkpoints.exists(path):
-                metadata = _describe(experiment, student, result, row)
-                metadata |= {"recipe": recipe, "seconds": seconds}
-                masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
-                dense = resnet.cut(experiment.space, masked, student.architecture)
-                checkpoints.save(path, 0, dense, metadata)
+        trained = list(missing.values())
+        result = _distil(experiment, config, assignment, trained, replicate, snapshots, title)
+        seconds = snapshots.seconds / len(missing)
+        for row, (path, student) in enumerate(missing.items()):
+            metadata = _describe(experiment, student, result, row)
+            metadata |= {"recipe": recipe, "seconds": seconds}
+            masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
+            dense = resnet.cut(experiment.space, masked, student.architecture)
+            checkpoints.save(path, 0, dense, metadata)
         snapshots.remove()
     return [checkpoints.read_metadata(path) for path in paths]
 
@@ -236,7 +241,11 @@ def _summarise(
     params = cost.num_params(space, student.architecture, num_classes=classes)
     teacher_test = prepare.teacher_test_accuracy(workdir, spec)
     best = best_on_validation(results)
-    tests = [result["test_accuracy"] for result in results]
+    tests = [result["test_accuracy"] for result in results if not result["diverged"]]
+    if not tests:
+        raise UserError(
+            f"all seeds of the student of {spec.name} diverged: lower the learning_rate"
+        )
     summary = {
         "task": spec.name,
         "flops": int(flops),

@@ -149,7 +149,8 @@ def _predictor_scores(
     prediction, seconds = _timed(functools.partial(scorer, architectures, ids))
     inside = np.abs(prediction.mean - measured) <= prediction.half_width
     scores = {name: Scores(prediction.mean, seconds / len(ids), float(inside.mean()))}
-    if len(ids) > MEASURED_STUDENTS:
+    # without inner steps, measured students would change nothing
+    if len(ids) > MEASURED_STUDENTS and scorer.predictor.settings.meta.inner_steps:
         title = f"{name} and {MEASURED_STUDENTS} students"
         values = _few_shot_predictions(scorer, architectures, replicates[-1])
         spent = _measuring_seconds(title, replicates[-1])

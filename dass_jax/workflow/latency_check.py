@@ -73,6 +73,9 @@ def check_latencies(
     )  # fmt: skip
     costs, wanted = model(space.full()), max(1, config.verify)
     most = min(len(ranked), max(_FEWEST_TRIES, _TRIES_EACH * wanted))
+    first = map(widths_text, ranked.architectures.widths[: len(records)])
+    if [record["widths"] for record in records] != list(first):
+        records.clear()  # another latency model ranked other candidates first
     teacher = None
     while (missing := wanted - _kept(records)) > 0 and len(records) < most:
         teacher = teacher or prepare(space.full())

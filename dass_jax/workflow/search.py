@@ -43,6 +43,7 @@ from dass_jax.workflow.search_result import (
     describe_verification,
 )
 from dass_jax.workflow.verification import Verified, verify
+from dass_jax.workflow.verification import assignment as verification_assignment
 
 
 class _Task(NamedTuple):
@@ -159,6 +160,10 @@ def _search(
     write_json(folder / "ranking.json", found)
     print_ranking(found)
     count = _how_many(experiment, ranking)
+    if count:
+        # logits that are cached now are not counted by the networks that are trained on them
+        with progress.phase("verification"):
+            verification_assignment(experiment, workdir, spec, images, teacher)
     verified = verify(
         experiment, workdir, spec, images, teacher, ranking.scorer, ranking.ranked, count
     )

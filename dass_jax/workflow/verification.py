@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.distillation import DistillConfig
+from dass_jax.distillation import Assignment, DistillConfig
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import digest
 from dass_jax.search.problem import Scored
@@ -65,6 +65,22 @@ def replicate(experiment: Experiment) -> int:
     return experiment.search.replicates
 
 
+def assignment(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    images: prepare.TaskImages,
+    teacher: TeacherResult,
+) -> Assignment:
+    """What candidates are verified with; the teacher's logits are cached if they are not yet."""
+    # views are counted from the first seed on, and the winner needs the ones before
+    replicates = replicate(experiment) + 1
+    config = schedule(experiment)
+    return prepare.make_assignment(
+        experiment, workdir, spec, images, teacher, config, replicates=replicates
+    )
+
+
 def measure(
     experiment: Experiment,
     workdir: Workdir,
@@ -84,10 +100,6 @@ def measure(
       candidates: Whom to distil.
     """
     config, seed = schedule(experiment), replicate(experiment)
-    # logits are cached from the first view on; the winner needs the ones before
-    assignment = prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, config, replicates=seed + 1
-    )
     students = [
         Student(architecture, int(student_id))
         for architecture, student_id in zip(
@@ -97,7 +109,8 @@ def measure(
     recipe = distilled_recipe(experiment, spec, config, teacher.variables)
     folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
-    return distil_students(experiment, spec, assignment, students, seed, folder, title, config)
+    given = assignment(experiment, workdir, spec, images, teacher)
+    return distil_students(experiment, spec, given, students, seed, folder, title, config)
 
 
 def accuracies(results: list[Result]) -> np.ndarray:
