@@ -135,7 +135,8 @@ def run_episodes(
       The states after them, and the outer loss of each, [E, num].
     """
     members = len(states.step)
-    layout = choose_layout(devices, members, (tasks.valid if trains is None else trains.T).shape[0])
+    tasks_each = tasks.valid.shape[0] if trains is None else trains.shape[1]
+    layout = choose_layout(devices, members, tasks_each)
     seats = padded_size(members, layout, None)
     if seats > members:
         filled = np.minimum(np.arange(seats), members - 1)

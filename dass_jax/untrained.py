@@ -129,9 +129,9 @@ def _in_batches(
     """Runs a function of one device's students over all students, on all devices."""
     check_kind(students.space, students.kind)
     count = len(students.student_ids)
-    devices = students.devices.local()[: min(batch_size, count)]
-    layout = Layout(devices, transform=students.devices.transform)
-    batch_size = padded_size(min(batch_size, count), layout, None)
+    batch_size = min(batch_size, count)
+    layout = Layout(students.devices.local()[:batch_size], transform=students.devices.transform)
+    batch_size = padded_size(batch_size, layout, None)
     run = parallel.compiled(function, static, layout)
     shared = parallel.place(layout, (students.variables, students.init_key, *arguments))
     places = np.arange(count + -count % batch_size) % count

@@ -27,7 +27,7 @@ from dass_jax.experiment import from_config
 from dass_jax.latency import Latency
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import comparison, evaluate, prepare, search
+from dass_jax.workflow import comparison, evaluate, prepare, search, verification
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import chosen_student, read_student
 from dass_jax.workflow.distill import run_distillation
@@ -238,7 +238,7 @@ def test_a_stopped_search_leaves_its_ranking(experiment, copied, result, monkeyp
 
     folder = copied.search(UNSEEN)
     (folder / "search.json").unlink()
-    monkeypatch.setattr(search, "verify", stop)
+    monkeypatch.setattr(verification, "verify", stop)
     with pytest.raises(KeyboardInterrupt):
         run_search(experiment, copied, experiment.task(UNSEEN))
     assert "The best candidates by their prediction" in capsys.readouterr().out

@@ -94,13 +94,20 @@ def _fair(task: UnseenTask, scores: Scores) -> np.ndarray:
 
 
 def _compare_task(task: UnseenTask, first: str, draws: np.ndarray) -> dict[str, _Compared]:
+    def ranked(values: np.ndarray, measured: np.ndarray) -> tuple[Ranking, Ranking]:
+        """As the students are, and in every sample of them."""
+        samples = ranking.rank_samples(values, measured, TOP, draws)
+        return ranking.rank(values, measured, TOP), samples
+
     compared = {}
+    # what the first predictor reaches on the measurements of which methods have seen some
+    references: dict[bool, tuple[Ranking, Ranking]] = {}
     for method, scores in task.scores.items():
         measured = _fair(task, scores)
-        (value, samples), (reference, reference_samples) = (
-            (ranking.rank(x, measured, TOP), ranking.rank_samples(x, measured, TOP, draws))
-            for x in (scores.values, task.scores[first].values)
-        )
+        if scores.saw_last not in references:
+            references[scores.saw_last] = ranked(task.scores[first].values, measured)
+        reference, reference_samples = references[scores.saw_last]
+        value, samples = ranked(scores.values, measured)
         intervals = Intervals(*map(ranking.interval, samples))
         compared[method] = _Compared(
             Row(task.name, method, value, intervals, scores.seconds, scores.coverage),

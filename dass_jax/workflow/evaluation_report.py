@@ -59,10 +59,10 @@ def verdict(tasks: Sequence[UnseenTask], summaries: Sequence[Summary]) -> list[s
     """What the comparison says about the first predictor, in sentences.
 
     Args:
-      tasks: The tasks of the means.
-      summaries: Every method over them, the predictor first.
+      tasks: All tasks.
+      summaries: Every method over those that are in the means, the predictor first.
     """
-    first = summaries[0]
+    first, (tasks, _) = summaries[0], split_by_retest(tasks)
     sentences = [f"{first.method} ranks with a mean Spearman of {first.ranking.spearman:.2f}."]
     retests = [task.retest for task in tasks if task.retest is not None]
     if len(retests) == len(tasks):
@@ -99,10 +99,6 @@ def split_by_retest(tasks: Sequence[UnseenTask]) -> tuple[list[UnseenTask], list
     return clear, [t for t in tasks if t not in clear]
 
 
-def _in_the_means(tasks: Sequence[UnseenTask]) -> list[UnseenTask]:
-    return split_by_retest(tasks)[0]
-
-
 def print_report(
     tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence[Summary]
 ) -> None:
@@ -113,7 +109,7 @@ def print_report(
     if summaries:
         cells = [_summary_cells(summary) for summary in summaries]
         print_table("Mean over the tasks", _SUMMARY_HEADER, cells)
-        console.print(" ".join(verdict(_in_the_means(tasks), summaries)))
+        console.print(" ".join(verdict(tasks, summaries)))
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -130,7 +126,7 @@ def markdown(
     """All tables as Markdown, 90 % bootstrap intervals in brackets, and what they were made of."""
     lines: list[str] = []
     if summaries:
-        lines += [" ".join(verdict(_in_the_means(tasks), summaries)), ""]
+        lines += [" ".join(verdict(tasks, summaries)), ""]
         lines += ["Mean over the tasks, with 90 % bootstrap intervals:", ""]
         lines += _markdown_table(_SUMMARY_HEADER, [_summary_cells(s) for s in summaries])
         lines.append("")

@@ -162,7 +162,6 @@ def _train(
     metadata = {
         "interface": predictor_interface(experiment),
         "recipe": recipe,
-        "score": result.score,
         "episode": result.episode,
         "spearman": _spearman(experiment, workdir, result),
         "calibration": calibration._asdict(),

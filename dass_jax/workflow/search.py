@@ -22,7 +22,7 @@ from dass_jax.search.registry import ALGORITHMS
 from dass_jax.search_space import unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
-from dass_jax.workflow import prepare
+from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
 from dass_jax.workflow.given_teacher import digest_of_given
@@ -42,8 +42,7 @@ from dass_jax.workflow.search_result import (
     describe_top,
     describe_verification,
 )
-from dass_jax.workflow.verification import Verified, verify
-from dass_jax.workflow.verification import assignment as verification_assignment
+from dass_jax.workflow.verification import Verified
 
 
 class _Task(NamedTuple):
@@ -156,17 +155,17 @@ def _search(
         teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     task = _Task(experiment, workdir, spec, images, teacher, predictor, progress)
     ranking = _rank(task)
-    found = _describe(task, ranking, Verified(ranking.ranked, [], None)) | {"recipe": recipe}
+    verified = Verified(ranking.ranked, [], None)
+    found = _describe(task, ranking, verified) | {"recipe": recipe}
     write_json(folder / "ranking.json", found)
     print_ranking(found)
-    count = _how_many(experiment, ranking)
-    if count:
-        # logits that are cached now are not counted by the networks that are trained on them
+    if count := _how_many(experiment, ranking):
+        # networks know their own seconds, but not those of the logits that are cached for them
         with progress.phase("verification"):
-            verification_assignment(experiment, workdir, spec, images, teacher)
-    verified = verify(
-        experiment, workdir, spec, images, teacher, ranking.scorer, ranking.ranked, count
-    )
+            given = verification.assignment(experiment, workdir, spec, images, teacher)
+        verified = verification.verify(
+            experiment, workdir, spec, given, ranking.scorer, ranking.ranked, count
+        )
     result = found | _describe(task, ranking, verified) | _distil(task, ranking, verified)
     write_report(folder, result)
     # marks the search as done, so it comes last

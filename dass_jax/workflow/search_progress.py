@@ -36,12 +36,8 @@ class SearchProgress:
         try:
             yield
         finally:
-            self.add(name, time.monotonic() - begin)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
             self.save()
-
-    def add(self, name: str, seconds: float) -> None:
-        """Adds what a phase took."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def save(self) -> None:
         """Writes what there is so far."""

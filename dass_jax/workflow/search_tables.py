@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from dass_jax.budget import LABELS, Budget, show
 from dass_jax.console import count, duration, percent, with_deviation
+from dass_jax.workflow.chosen_student import widths_text
 from dass_jax.workflow.latency_check import keeps
 
 Search = dict[str, Any]
@@ -90,7 +91,7 @@ def top_table(search: Search) -> Table:
     renewed = any("prediction_after" in entry for entry in search["top"])
     rows = []
     for place, entry in enumerate(search["top"], 1):
-        widths = " ".join("-".join(map(str, row)) for row in entry["architecture"]["widths"])
+        widths = widths_text(entry["architecture"]["widths"])
         row = [f"{place}. {widths}", *_costs(entry, names), _predicted(entry)]
         if verification is not None:
             row.append(_verified(entry))

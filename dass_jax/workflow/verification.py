@@ -85,8 +85,7 @@ def measure(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
-    images: prepare.TaskImages,
-    teacher: TeacherResult,
+    given: Assignment,
     candidates: Scored,
 ) -> list[Result]:
     """Distils candidates together with one seed, and measures them on the validation images.
@@ -95,8 +94,7 @@ def measure(
       experiment: The settings.
       workdir: Where the networks are kept, for all searches of the task.
       spec: The task.
-      images: Its images.
-      teacher: Its teacher.
+      given: From ``assignment``.
       candidates: Whom to distil.
     """
     config, seed = schedule(experiment), replicate(experiment)
@@ -106,10 +104,9 @@ def measure(
             unstack(candidates.architectures), candidates.student_ids, strict=True
         )
     ]
-    recipe = distilled_recipe(experiment, spec, config, teacher.variables)
+    recipe = distilled_recipe(experiment, spec, config, given.variables)
     folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
-    given = assignment(experiment, workdir, spec, images, teacher)
     return distil_students(experiment, spec, given, students, seed, folder, title, config)
 
 
@@ -165,8 +162,7 @@ def verify(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
-    images: prepare.TaskImages,
-    teacher: TeacherResult,
+    given: Assignment,
     scorer: Scorer,
     ranked: Scored,
     count: int,
@@ -177,15 +173,12 @@ def verify(
       experiment: The settings.
       workdir: Where the networks are kept.
       spec: The task.
-      images: Its images.
-      teacher: Its teacher.
+      given: From ``assignment``.
       scorer: What predicted the candidates.
       ranked: All candidates, best first.
-      count: How many to measure; with none, nothing changes.
+      count: How many to measure.
     """
-    if not count:
-        return Verified(ranked, [], None)
-    results = measure(experiment, workdir, spec, images, teacher, ranked.take(np.arange(count)))
+    results = measure(experiment, workdir, spec, given, ranked.take(np.arange(count)))
     # few epochs are another scale than that of the predictions
     renewed = None if is_shortened(experiment) else renew(scorer, ranked, accuracies(results))
     return rerank(ranked, results, renewed)
