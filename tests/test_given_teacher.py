@@ -121,8 +121,9 @@ def test_parameters_that_need_gradients_are_read(tmp_path):
     np.testing.assert_array_equal(found["fc.bias"], np.ones(3))
 
 
-def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path, variables):
-    save_steps(tmp_path / "steps", None, variables)
+def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path):
+    # of several arrays, those still being read when the first fails would complain later
+    save_steps(tmp_path / "steps", None, {"params": np.arange(3.0)})
     for path in (tmp_path / "steps" / "1000" / "default").rglob("*"):
         if path.is_file() and "METADATA" not in path.name:
             path.write_bytes(b"nonsense")
