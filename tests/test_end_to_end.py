@@ -25,6 +25,7 @@ from dass_jax.deployment.exporting import DEFAULT_FORMATS
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.latency import Latency
+from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import comparison, evaluate, prepare, search, verification
@@ -37,7 +38,7 @@ from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.latency_check import check_latencies
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
-from dass_jax.workflow.scorer import predict_students
+from dass_jax.workflow.scorer import CandidateScorer, make_scorer, predict_students
 from dass_jax.workflow.search import run_search
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
@@ -432,6 +433,25 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
+
+
+def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished):
+    spec = experiment.task(UNSEEN)
+    teacher = prepare.load_teacher(experiment, finished, spec)
+    predictor = load_predictor(finished.predictor, experiment)
+    students = jax.vmap(experiment.space.sample)(jax.random.split(jax.random.key(3), 5))
+    ids = np.arange(5, dtype=np.int32)
+    candidates = CandidateScorer(make_scorer(predictor, spec, teacher, batch_size=2))
+    one_by_one = [candidates(rows(students, own), own) for own in np.split(ids, 5)]
+    order, known, labels = np.asarray([3, 1, 0, 4, 2]), np.asarray([4, 1]), np.asarray([0.3, 0.7])
+    renewed = candidates.renewed(order, known, labels)
+    scorer = make_scorer(predictor, spec, teacher, batch_size=5)
+    np.testing.assert_allclose(
+        scorer(students, ids).mean, [one.mean.item() for one in one_by_one], rtol=1e-5
+    )
+    adapted = scorer.adapted_to(scorer.embed(rows(students, known), known), labels)
+    np.testing.assert_allclose(renewed.mean, adapted(rows(students, order), order).mean, rtol=1e-5)
+    assert not np.allclose(renewed.mean, scorer(rows(students, order), order).mean, rtol=1e-3)
 
 
 def predictor_of(experiment, workdir):

@@ -5,10 +5,9 @@ import csv
 import numpy as np
 import pytest
 from scipy import stats
-from test_measured_baselines import record
 
 from dass_jax.baselines.measured import SHORT_DISTILLATION
-from dass_jax.search_space import Architecture
+from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.uncertainty import Prediction
 from dass_jax.workflow import comparison, evaluate, evaluation_report
 from dass_jax.workflow.evaluate import Scores, UnseenTask
@@ -123,30 +122,27 @@ def test_tasks_with_noisy_labels_are_set_apart(tasks):
 class Interpolator(Scorer):
     """Knows the students that it is adapted to by heart; the widest says how the others do."""
 
-    def __init__(self):
-        pass
+    def __init__(self, known=None):
+        object.__setattr__(self, "known", known)
 
-    def adapted_to(self, architectures, ids, labels):
-        widest = labels[np.argmax(architectures.widths[:, 0, 0])]
-        shares = {int(one): float(label) for one, label in zip(ids, labels, strict=True)}
+    def adapted_to(self, students, accuracies):
+        return Interpolator((students.costs[:, 0], accuracies))
 
-        def predict(architectures, ids):
-            known = [shares.get(int(one), widest) for one in ids]
-            slopes = architectures.widths[:, 0, 0] / 12
-            return Prediction(slopes * widest + np.asarray(known), np.zeros(len(ids)))
-
-        return predict
+    def predict(self, students):
+        widths, labels = self.known
+        shares, widest = dict(zip(widths, labels, strict=True)), labels[np.argmax(widths)]
+        known = [shares.get(one, widest) for one in students.costs[:, 0]]
+        slopes = students.costs[:, 0] / 12
+        return Prediction(slopes * widest + np.asarray(known), np.zeros(len(known)))
 
 
 def test_no_student_is_predicted_from_its_own_label():
     rng = np.random.default_rng(0)
-    widths = 1 + rng.permutation(12).reshape(12, 1, 1)
-    architectures = Architecture(np.ones((12, 1), int), widths)
+    students = StudentInputs(costs=1.0 + rng.permutation(12)[:, None])
     labels = rng.uniform(size=12)
 
     def predictions(labels):
-        records = [record(one, label) for one, label in enumerate(labels)]
-        return evaluate._few_shot_predictions(Interpolator(), architectures, records)
+        return evaluate._few_shot_predictions(Interpolator(), students, labels)
 
     before, seen = predictions(labels), 0
     for student in range(12):

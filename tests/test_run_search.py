@@ -17,7 +17,7 @@ from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import search_progress, verification
 from dass_jax.workflow.recipes import search_recipe
-from dass_jax.workflow.scorer import Scorer
+from dass_jax.workflow.scorer import CandidateScorer
 
 PREDICTED = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
 RANKED = Scored(
@@ -36,7 +36,7 @@ def results(*measured):
     ]
 
 
-class Adapting(Scorer):
+class Adapting(CandidateScorer):
     """A scorer that remembers what it was adapted to."""
 
     known = None
@@ -44,11 +44,9 @@ class Adapting(Scorer):
     def __init__(self):
         pass
 
-    def adapted_to(self, architectures, student_ids, measured):
-        assert architectures.widths[:, 0, 0].tolist() == student_ids.tolist()
-        known = dict(zip(student_ids.tolist(), measured.tolist(), strict=True))
-        object.__setattr__(self, "known", known)
-        return lambda architectures, ids: Prediction(1 - ids / 10, np.full(len(ids), 0.2))
+    def renewed(self, student_ids, measured_ids, accuracies):
+        self.known = dict(zip(measured_ids.tolist(), accuracies.tolist(), strict=True))
+        return Prediction(1 - student_ids / 10, np.full(len(student_ids), 0.2))
 
 
 def test_what_was_measured_decides_among_the_measured_ones():

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-import jax
 import numpy as np
 
 from dass_jax import database as db
@@ -23,6 +22,7 @@ from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
+from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.retest import retest_correlation
 from dass_jax.search_space import Architecture
 from dass_jax.workdir import Workdir
@@ -30,7 +30,7 @@ from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
-from dass_jax.workflow.scorer import Scorer, make_scorer
+from dass_jax.workflow.scorer import Scorer, make_scorer, take_students
 
 
 class Scores(NamedTuple):
@@ -119,20 +119,17 @@ def _baseline_scores(candidates: Candidates, advance: Callable[[str], None]) -> 
 
 
 def _few_shot_predictions(
-    scorer: Scorer, architectures: Architecture, records: Sequence[db.StudentRecord]
+    scorer: Scorer, students: StudentInputs, labels: np.ndarray
 ) -> np.ndarray:
     """Predictions after adaptation to the teacher and a few measured students.
 
     As in the regression on so many students, every student is scored by others alone. Predictions
     are relative to the mean of what the same adaptation predicts, [N].
     """
-    labels = db.column(records, "final_accuracy").astype(float)
-    ids = db.column(records, "student_id").astype(np.int32)
-    scores = np.zeros(len(records))
-    for known, scored in few_shot_split(len(records)):
-        chosen = jax.tree.map(lambda leaf, rows=known: np.asarray(leaf)[rows], architectures)
-        adapted = scorer.adapted_to(chosen, ids[known], labels[known])
-        predicted = adapted(architectures, ids).mean
+    scores = np.zeros(len(labels))
+    for known, scored in few_shot_split(len(labels)):
+        adapted = scorer.adapted_to(take_students(students, known), labels[known])
+        predicted = adapted.predict(students).mean
         scores[scored] = (predicted - predicted.mean())[scored]
     return scores
 
@@ -152,7 +149,8 @@ def _predictor_scores(
     # without inner steps, measured students would change nothing
     if len(ids) > MEASURED_STUDENTS and scorer.predictor.settings.meta.inner_steps:
         title = f"{name} and {MEASURED_STUDENTS} students"
-        values = _few_shot_predictions(scorer, architectures, replicates[-1])
+        labels = db.column(replicates[-1], "final_accuracy").astype(float)
+        values = _few_shot_predictions(scorer, scorer.embed(architectures, ids), labels)
         spent = _measuring_seconds(title, replicates[-1])
         scores[title] = Scores(values, spent, saw_last=True)
     return scores

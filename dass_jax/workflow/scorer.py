@@ -4,6 +4,8 @@ Dimension letters: K students, M measured students.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -12,14 +14,17 @@ from jaxtyping import Float, Int
 from dass_jax.adaptation import Params
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.meta_tasks import Measured
+from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.search.scoring import adapt_members, predict_members
 from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
 from dass_jax.uncertainty import Prediction, with_intervals
 from dass_jax.workflow.predictors import TrainedPredictor
-from dass_jax.workflow.task_arrays import TaskContext, task_arrays, task_context
+from dass_jax.workflow.task_arrays import TaskContext, embed_students, task_context, task_of
 
 BATCH_SIZE = 128
+
+Batched = TypeVar("Batched")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,34 +53,97 @@ class Scorer:
           architectures: K students.
           student_ids: Their ids, which key ``random_init`` alone.
         """
-        count = len(student_ids)
-        places = np.arange(count + -count % self.batch_size) % count
-        members = []
-        for chunk in places.reshape(-1, self.batch_size):
-            chosen = jax.tree.map(lambda leaf, rows=chunk: np.asarray(leaf)[rows], architectures)
-            task = task_arrays(self.predictor.settings, self.context, chosen, student_ids[chunk])
-            members.append(predict_members(self.predictor.module, self.params, task))
-        known = float(self.context.alone.teacher_accuracy), float(self.context.alone.chance)
-        together = np.concatenate([np.asarray(part) for part in members], axis=1)[:, :count]
-        return with_intervals(self.predictor.calibration, together, *known)
+        return self.predict(self.embed(architectures, student_ids))
 
-    def adapted_to(
-        self,
-        architectures: Architecture,
-        student_ids: Int[np.ndarray, " M"],
-        accuracies: Float[np.ndarray, " M"],
-    ) -> "Scorer":
+    def embed(
+        self, architectures: Architecture, student_ids: Int[np.ndarray, " K"]
+    ) -> StudentInputs:
+        """What the predictor sees of students; nearly all of what scoring costs.
+
+        Args:
+          architectures: K students.
+          student_ids: Their ids, which key ``random_init`` alone.
+
+        Returns:
+          K students, on the host; the same for every adaptation to the task.
+        """
+
+        def embed(rows: np.ndarray) -> StudentInputs:
+            chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], architectures)
+            settings = self.predictor.settings
+            return embed_students(settings, self.context, chosen, student_ids[rows])
+
+        return self._in_batches(embed, len(student_ids))
+
+    def predict(self, students: StudentInputs) -> Prediction:
+        """Predicted accuracies after distillation, fractions, with intervals.
+
+        Args:
+          students: K students, from ``embed``.
+        """
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            task = task_of(self.context, take_students(students, rows))
+            return np.asarray(predict_members(self.predictor.module, self.params, task)).T
+
+        known = float(self.context.alone.teacher_accuracy), float(self.context.alone.chance)
+        members = self._in_batches(predict, len(jax.tree.leaves(students)[0])).T
+        return with_intervals(self.predictor.calibration, members, *known)
+
+    def _in_batches(self, function: Callable[[np.ndarray], Batched], count: int) -> Batched:
+        """Calls a function with places of so many students and joins its results, on the host."""
+        places = np.arange(count + -count % self.batch_size) % count
+        found = [jax.device_get(function(rows)) for rows in places.reshape(-1, self.batch_size)]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *found)
+
+    def adapted_to(self, students: StudentInputs, accuracies: Float[np.ndarray, " M"]) -> "Scorer":
         """The same, but measured students join the teacher in the adaptation.
 
         Args:
-          architectures: M measured students.
-          student_ids: Their ids.
+          students: M measured students, from ``embed``.
           accuracies: Their validation accuracies after distillation, fractions.
         """
-        settings = self.predictor.settings
-        task = task_arrays(settings, self.context, architectures, student_ids, accuracies)
+        task = task_of(self.context, students, accuracies)
         measured = Measured(task.students, task.accuracies, task.valid)
         return dataclasses.replace(self, params=_adapt(self.predictor, self.context, measured))
+
+
+def take_students(students: StudentInputs, rows: Int[np.ndarray, " M"]) -> StudentInputs:
+    """Some of K embedded students, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], students)
+
+
+class CandidateScorer:
+    """Scores the candidates of a search, and keeps them as the predictor sees them."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        """Starts with no candidate."""
+        self._scorer = scorer
+        self._met: list[StudentInputs] = []
+
+    def __call__(
+        self, architectures: Architecture, student_ids: Int[np.ndarray, " K"]
+    ) -> Prediction:
+        """As ``Scorer``, for the next K candidates; ids count candidates from 0 on."""
+        self._met.append(self._scorer.embed(architectures, student_ids))
+        return self._scorer.predict(self._met[-1])
+
+    def renewed(
+        self,
+        student_ids: Int[np.ndarray, " N"],
+        measured_ids: Int[np.ndarray, " M"],
+        accuracies: Float[np.ndarray, " M"],
+    ) -> Prediction:
+        """What is predicted after the predictor was adapted to measured candidates.
+
+        Args:
+          student_ids: The candidates to predict, N ids.
+          measured_ids: The measured ones, M ids.
+          accuracies: What was measured of those, fractions.
+        """
+        met = jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._met)
+        adapted = self._scorer.adapted_to(take_students(met, measured_ids), accuracies)
+        return adapted.predict(take_students(met, student_ids))
 
 
 def _adapt(

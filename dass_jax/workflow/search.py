@@ -32,7 +32,7 @@ from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
 from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
-from dass_jax.workflow.scorer import BATCH_SIZE, Scorer, make_scorer
+from dass_jax.workflow.scorer import BATCH_SIZE, CandidateScorer, make_scorer
 from dass_jax.workflow.search_progress import SearchProgress
 from dass_jax.workflow.search_report import print_ranking, print_search, write_report
 from dass_jax.workflow.search_result import (
@@ -79,7 +79,7 @@ class _Ranking(NamedTuple):
     """
 
     problem: SearchProblem
-    scorer: Scorer
+    scorer: CandidateScorer
     ranked: Scored
     checked: Checked | None
     latency_fit: dict[str, Any] | None
@@ -182,7 +182,7 @@ def _rank(task: _Task) -> _Ranking:
         model, budget, fit = _costs(experiment, task.workdir, task.images.num_classes)
     with task.progress.phase("search"):
         size = min(BATCH_SIZE, config.step)
-        scorer = make_scorer(task.predictor, task.spec, task.teacher, size)
+        scorer = CandidateScorer(make_scorer(task.predictor, task.spec, task.teacher, size))
         problem = SearchProblem(model, budget, scorer)
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
         ranked = ALGORITHMS[config.algorithm](problem, key, config)

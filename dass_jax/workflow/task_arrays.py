@@ -148,33 +148,41 @@ def task_context(experiment: Experiment, spec: TaskSpec, teacher: TeacherResult)
     return TaskContext(spec, teacher, images, alone)
 
 
-def task_arrays(
+def embed_students(
     experiment: Experiment,
     context: TaskContext,
     architectures: Architecture,
     student_ids: np.ndarray,
-    accuracies: np.ndarray | None = None,
-) -> TaskBatch:
-    """One task as the predictor sees it, without the task axis.
+) -> StudentInputs:
+    """What the predictor sees of N students of a task; see ``student_inputs``.
 
     Args:
       experiment: The settings.
       context: The task and its teacher.
       architectures: N students.
       student_ids: Their stable ids.
-      accuracies: Their measured accuracies, if known.
-
-    Returns:
-      Inputs and targets; zeros stand for unknown accuracies.
     """
-    count = len(student_ids)
     students = untrained_students(
         experiment, context.spec, context.teacher, architectures, student_ids
     )
     students = students._replace(kind=experiment.predictor.remapping or students.kind)
+    return student_inputs(experiment, students, context.images)
+
+
+def task_of(
+    context: TaskContext, students: StudentInputs, accuracies: np.ndarray | None = None
+) -> TaskBatch:
+    """One task as the predictor sees it, without the task axis.
+
+    Args:
+      context: The task and its teacher.
+      students: N students.
+      accuracies: Their measured accuracies, if known; zeros stand for unknown ones.
+    """
+    count = len(jax.tree.leaves(students)[0])
     targets = np.zeros(count) if accuracies is None else accuracies
     return context.alone._replace(
-        students=student_inputs(experiment, students, context.images),
+        students=students,
         accuracies=jnp.asarray(targets, jnp.float32),
         valid=jnp.ones(count, bool),
     )
@@ -235,13 +243,11 @@ def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> T
       UserError: As ``complete_records``.
     """
     records = complete_records(experiment, workdir, spec)
-    return task_arrays(
-        experiment,
-        task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec)),
-        db.architectures_of(experiment.space, records),
-        db.column(records, "student_id").astype(np.int32),
-        db.column(records, experiment.target),
-    )
+    context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
+    ids = db.column(records, "student_id").astype(np.int32)
+    architectures = db.architectures_of(experiment.space, records)
+    students = embed_students(experiment, context, architectures, ids)
+    return task_of(context, students, db.column(records, experiment.target))
 
 
 def stack_tasks(tasks: Sequence[TaskBatch]) -> TaskBatch:

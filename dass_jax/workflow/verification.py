@@ -18,7 +18,7 @@ from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.recipes import distilled_recipe
-from dass_jax.workflow.scorer import Scorer
+from dass_jax.workflow.scorer import CandidateScorer
 
 
 class Verified(NamedTuple):
@@ -117,7 +117,7 @@ def accuracies(results: list[Result]) -> np.ndarray:
     )
 
 
-def renew(scorer: Scorer, ranked: Scored, measured: np.ndarray) -> Prediction | None:
+def renew(scorer: CandidateScorer, ranked: Scored, measured: np.ndarray) -> Prediction | None:
     """What is predicted of all candidates after the predictor was adapted to the measured ones.
 
     Args:
@@ -132,9 +132,8 @@ def renew(scorer: Scorer, ranked: Scored, measured: np.ndarray) -> Prediction | 
     sound = np.flatnonzero(np.isfinite(measured))
     if not len(sound):
         return None
-    known = ranked.take(sound)
-    adapted = scorer.adapted_to(known.architectures, known.student_ids, measured[sound])
-    return adapted(ranked.architectures, ranked.student_ids)
+    ids = ranked.student_ids
+    return scorer.renewed(ids, ids[sound], measured[sound])
 
 
 def rerank(ranked: Scored, results: list[Result], renewed: Prediction | None) -> Verified:
@@ -163,7 +162,7 @@ def verify(
     workdir: Workdir,
     spec: TaskSpec,
     given: Assignment,
-    scorer: Scorer,
+    scorer: CandidateScorer,
     ranked: Scored,
     count: int,
 ) -> Verified:
