@@ -46,7 +46,7 @@ def variants(kd: "DistillConfig") -> "dict[str, tuple[DistillConfig, int]]":
 
 def measure(experiment: "Experiment", workdir: "Workdir", name: str) -> dict[str, np.ndarray]:
     """Validation accuracies of a task's students by variant; nan where a student diverged."""
-    from dass_jax.console import progress_bar
+    from dass_jax.console import console
     from dass_jax.distillation import distil_population
     from dass_jax.workflow import prepare
     from dass_jax.workflow.students import sample_students
@@ -59,11 +59,11 @@ def measure(experiment: "Experiment", workdir: "Workdir", name: str) -> dict[str
     found = {}
     for variant, (kd, seed) in variants(experiment.kd).items():
         given = prepare.make_assignment(experiment, workdir, spec, images, teacher, kd, seed + 1)
-        with progress_bar(f"{name}: {variant}", kd.sgd.epochs) as advance:
-            result = distil_population(
-                experiment.space, kd, experiment.augmentation, given, students, ids, seed,
-                on_epoch=lambda report, advance=advance: advance(), devices=experiment.devices,
-            )  # fmt: skip
+        console.print(f"{name}: {variant}")
+        result = distil_population(
+            experiment.space, kd, experiment.augmentation, given, students, ids, seed,
+            devices=experiment.devices,
+        )  # fmt: skip
         found[variant] = np.where(np.isfinite(result.loss), result.final, np.nan)
     return found
 

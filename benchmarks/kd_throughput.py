@@ -80,7 +80,7 @@ def engine(
     seats = take_seats(blocks, layout, networks_per_step)
     teacher = resnet.init(space, jax.random.key(1), _CLASSES.value)
     variables = jax.jit(jax.vmap(lambda a: remapping.remap(space, teacher, a)))(students)
-    states, losses, _ = epochs.begin(plan, variables)
+    states, losses, *_ = epochs.begin(plan, variables)
     states, losses, students = seats.spread((states, losses, students))
     source: training.Teacher = training.OnlineTeacher(teacher)
     if not online:

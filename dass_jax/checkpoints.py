@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from absl import logging
 
-from dass_jax.errors import UserError, writing
+from dass_jax.errors import UserError, reading, writing
 from dass_jax.recipe import Recipe, require_equal
 from dass_jax.workdir import free_bytes
 
@@ -133,7 +133,8 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def _damage_named(folder: pathlib.Path) -> Iterator[None]:
     """Orbax reports a damaged file in many ways, at great length."""
     try:
-        yield
+        with reading(folder):
+            yield
     except UserError:
         raise
     except (ValueError, OSError, KeyError) as error:

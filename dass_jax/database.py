@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import dass_jax
-from dass_jax.errors import UserError
+from dass_jax.errors import UserError, reading
 from dass_jax.recipe import Recipe, digest, require_equal
 from dass_jax.search_space import Architecture, ResNetSpace, stack
 from dass_jax.workdir import read_json, write_atomically, write_json
@@ -108,15 +108,16 @@ def read_records(database: pathlib.Path, task: str) -> list[StudentRecord]:
     """All records of a task, by replicate and student.
 
     Raises:
-      UserError: If a part is damaged.
+      UserError: If a part is damaged, or the system refuses to read it.
     """
     records: list[StudentRecord] = []
     for path in sorted((database / "records" / task).glob("replicate*.parquet")):
         try:
-            # read_table would fill columns that the file lacks with nulls
-            if not pq.read_schema(path).equals(SCHEMA):
-                raise pa.ArrowInvalid("it has other columns")
-            rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+            with reading(path):
+                # read_table would fill columns that the file lacks with nulls
+                if not pq.read_schema(path).equals(SCHEMA):
+                    raise pa.ArrowInvalid("it has other columns")
+                rows = pq.read_table(path, schema=SCHEMA).to_pylist()
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -160,14 +160,16 @@ class _Population(NamedTuple):
         )
         saved = snapshots.restore_or_discard(template)
         if saved is not None:
-            (states, losses, step), description = saved
-            states, losses = self.seats.spread((states, losses))
-            return Progress(states, losses, step), LearningCurves.from_json(description)
+            latest, description = saved
+            states, losses = self.seats.spread((latest.states, latest.losses))
+            latest = latest._replace(states=states, losses=losses)
+            return latest, LearningCurves.from_json(description)
         seated = Students(self.architectures, self.seats.spread(students.ids))
         states = initial_states(self.plan, kind, seated, origin)
         losses = self.seats.spread(np.zeros(size, np.float32))
         curves = LearningCurves.beginning(self.accuracy(states, assignment.valid))
-        return Progress(states, losses, jnp.zeros((), jnp.int32)), curves
+        nothing = jnp.zeros((), jnp.int32)
+        return Progress(states, losses, nothing, nothing), curves
 
 
 def distil_population(
@@ -221,7 +223,7 @@ def distil_population(
 
     def take() -> tuple[Progress, dict[str, Any]]:
         states, losses = seats.gather((progress.states, progress.losses))
-        return Progress(states, losses, progress.step), curves.to_json()
+        return progress._replace(states=states, losses=losses), curves.to_json()
 
     def offer(latest: Progress) -> None:
         nonlocal progress

@@ -3,7 +3,7 @@
 Dimension letters: K networks, N images, B batch.
 """
 
-import time
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import parallel, resnet
 from dass_jax.evaluation import Split, evaluate
+from dass_jax.pace import Pace
 from dass_jax.randomness import fold_in
 from dass_jax.search_space import Architecture
 from dass_jax.training import (
@@ -27,10 +28,6 @@ from dass_jax.training import (
     variables_of,
 )
 
-# Between two calls a run may be saved or stopped: often enough to exit within seconds of a signal,
-# seldom enough that starting them costs nothing.
-SECONDS_PER_CALL = 1.0
-
 
 class Progress(NamedTuple):
     """Where a training stands; with it, it continues to the same numbers.
@@ -39,11 +36,13 @@ class Progress(NamedTuple):
       states: The population.
       losses: Sum of each network's losses since its epoch began, [K].
       step: Steps done since the run began.
+      epochs: Epochs that are over and evaluated; one whose steps are all done may not be yet.
     """
 
     states: TrainState
     losses: Float[Array, " K"]
     step: Int[Array, ""]
+    epochs: Int[Array, ""]
 
 
 class EpochReport(NamedTuple):
@@ -86,7 +85,8 @@ class Epochs(NamedTuple):
 def begin(plan: Plan, variables: resnet.Variables) -> Progress:
     """The start of a run from a population's variables (leading K axis)."""
     size = jax.tree.leaves(variables)[0].shape[0]
-    return Progress(init_states(plan, variables), jnp.zeros(size), jnp.zeros((), jnp.int32))
+    nothing = jnp.zeros((), jnp.int32)
+    return Progress(init_states(plan, variables), jnp.zeros(size), nothing, nothing)
 
 
 def epoch_order(key: Key[Array, ""], num_images: int, batch_size: int) -> Int[Array, "steps B"]:
@@ -109,7 +109,8 @@ def run_epochs(
       progress: From ``begin``, or from where another run stopped; its buffers are taken.
       architectures: K architectures.
       epochs: Images, views and teacher logits.
-      on_steps: Called within epochs, about every second; may raise to stop.
+      on_steps: Called about every second, while an epoch is trained and evaluated; may raise to
+        stop.
 
     Yields:
       A report after each epoch.
@@ -121,33 +122,20 @@ def run_epochs(
     epochs = epochs._replace(train=on_devices[0], valid=on_devices[1], view_key=on_devices[2])
     states, losses = parallel.place(layout, (progress.states, progress.losses), networks=True)
     progress = progress._replace(states=states, losses=losses)
-    first, within = divmod(int(progress.step), steps)
-    pace = _Pace()
-    for epoch in range(first, plan.sgd.epochs):
-        calls = _run_epoch(plan, progress, architectures, epochs, epoch, within, steps, pace)
-        for after_call in calls:
+    pace = Pace()
+    for epoch in range(int(progress.epochs), plan.sgd.epochs):
+        for after_call in _run_epoch(plan, progress, architectures, epochs, epoch, steps, pace):
             progress = after_call
-            if int(progress.step) < (epoch + 1) * steps:
-                on_steps(progress)
-        within, done = 0, epoch + 1
-        loss = np.asarray(progress.losses) / steps
-        progress = progress._replace(losses=jnp.zeros_like(progress.losses))
+            on_steps(progress)
+        loss, done = np.asarray(progress.losses) / steps, epoch + 1
         accuracy = None
         if done % plan.sgd.eval_every == 0 or done == plan.sgd.epochs:
-            accuracy = _accuracy(plan, progress, architectures, epochs.valid)
+            between = functools.partial(on_steps, progress)
+            accuracy = _accuracy(plan, progress, architectures, epochs.valid, between)
+        progress = progress._replace(
+            losses=jnp.zeros_like(progress.losses), epochs=jnp.asarray(done, jnp.int32)
+        )
         yield EpochReport(done, progress, loss, accuracy)
-
-
-class _Pace:
-    """How many steps a call does; the first calls, which also compile, are short."""
-
-    def __init__(self) -> None:
-        self.steps = 1
-
-    def adapt(self, steps: int, seconds: float) -> None:
-        """Learns from a call that did so many steps in so many seconds."""
-        fitting = round(SECONDS_PER_CALL * steps / max(seconds, 1e-6))
-        self.steps = max(1, min(2 * self.steps, fitting))
 
 
 def _run_epoch(
@@ -156,41 +144,40 @@ def _run_epoch(
     architectures: Architecture,
     epochs: Epochs,
     epoch: int,
-    start: int,
     steps: int,
-    pace: _Pace,
+    pace: Pace,
 ) -> Iterator[Progress]:
-    """The rest of an epoch, in calls of about ``SECONDS_PER_CALL``."""
+    """The rest of an epoch, in calls of about a second."""
+    start = int(progress.step) - epoch * steps
+    if start == steps:
+        return
     key = fold_in(epochs.order_key, epoch)
     order = epoch_order(key, len(epochs.train.labels), plan.sgd.batch_size)
     teacher, view = epochs.teacher(epoch), np.int32(epochs.view(epoch))
     teacher, order, view = parallel.place(plan.layout, (teacher, order, view))
     batches = Batches(epochs.train, teacher, order, epochs.view_key, view)
-    states, losses, _ = progress
-    while start < steps:
-        stop = min(start + pace.steps, steps)
-        begun = time.monotonic()
-        bounds = parallel.place(plan.layout, (np.int32(start), np.int32(stop)))
+    for begin, end in pace.calls(start, steps):
+        bounds = parallel.place(plan.layout, (np.int32(begin), np.int32(end)))
         # an accidental copy from the host would cost more than a step
         with jax.transfer_guard_host_to_device("disallow"):
-            states, losses = train_steps(plan, states, losses, architectures, batches, *bounds)
+            states, losses = train_steps(
+                plan, progress.states, progress.losses, architectures, batches, *bounds
+            )
         jax.block_until_ready(losses)
-        pace.adapt(stop - start, time.monotonic() - begun)
-        start = stop
-        yield Progress(states, losses, jnp.asarray(epoch * steps + start, jnp.int32))
+        step = jnp.asarray(epoch * steps + end, jnp.int32)
+        progress = Progress(states, losses, step, progress.epochs)
+        yield progress
 
 
 def _accuracy(
-    plan: Plan, progress: Progress, architectures: Architecture, valid: Split
+    plan: Plan,
+    progress: Progress,
+    architectures: Architecture,
+    valid: Split,
+    between: Callable[[], None],
 ) -> np.ndarray:
-    variables = variables_of(progress.states)
-    return np.asarray(
-        evaluate(
-            plan.space,
-            variables,
-            architectures,
-            valid,
-            layout=plan.layout,
-            networks_per_step=plan.networks_per_step,
-        )
-    )
+    accuracies = evaluate(
+        plan.space, variables_of(progress.states), architectures, valid,
+        layout=plan.layout, networks_per_step=plan.networks_per_step, on_call=between,
+    )  # fmt: skip
+    return np.asarray(accuracies)

@@ -14,13 +14,52 @@ class UserError(ValueError):
     """
 
 
+class UnreadableError(UserError):
+    """The system refuses to read a file, which may be sound: nothing must be thrown away for it."""
+
+
+# what passes, or is a matter of rights, and says nothing about a file's content
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE,
+    errno.ETIMEDOUT,
+)  # fmt: skip
+
+
+def _refusal(error: BaseException, codes: tuple[int, ...]) -> str | None:
+    """Which of these errors of the system is behind an exception, in the system's words."""
+    # tensorstore and array_record tell it in the text of exceptions of their own
+    for code in codes:
+        if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
+            return os.strerror(code)
+    return None
+
+
+@contextlib.contextmanager
+def reading(path: os.PathLike[str]) -> Iterator[None]:
+    """Tells a file or folder that the system refuses to read from one that is damaged.
+
+    Args:
+      path: What is being read.
+
+    Raises:
+      UnreadableError: If the system refuses; other errors pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if reason := _refusal(error, _REFUSALS):
+            raise UnreadableError(
+                f"cannot read {os.fspath(path)} ({reason}): run the same command again when it "
+                "can be read"
+            ) from error
+        raise
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether the system refused to write for want of room, on the disk or in a quota."""
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    # tensorstore and array_record tell it in the text of exceptions of their own
-    return getattr(error, "errno", None) in codes or any(
-        os.strerror(code) in str(error) for code in codes
-    )
+    return _refusal(error, (errno.ENOSPC, errno.EDQUOT)) is not None
 
 
 @contextlib.contextmanager

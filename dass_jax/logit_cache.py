@@ -3,7 +3,8 @@
 Each view is one save, whose rows lie in blocks of about ``BLOCK_BYTES``: orbax stores one chunk for
 each, so some rows can be read without the rest of the view, and a digest of each block beside it.
 
-Dimension letters: V views, N images, G blocks, R rows of a block, H W image size, C classes.
+Dimension letters: V views, N images, B batch, G blocks, R rows of a block, H W image size, C
+classes.
 """
 
 import dataclasses
@@ -31,7 +32,20 @@ from dass_jax.workdir import free_bytes
 BLOCK_BYTES = 2**20
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_logits(
+    space: ResNetSpace,
+    augmentation: Augmentation,
+    variables: resnet.Variables,
+    data: Split,
+    view_key: Key[Array, ""],
+    view: Int[Array, ""],
+    indices: Int[Array, " B"],
+) -> Float[Array, "B C"]:
+    images = augment(augmentation, view_key, view, indices, data.images[indices])
+    return resnet.apply(space, variables, space.full(), images, train=False)[0]
+
+
 def view_logits(
     space: ResNetSpace,
     augmentation: Augmentation,
@@ -41,12 +55,12 @@ def view_logits(
     view: Int[Array, ""],
     *,
     batch_size: int,
-) -> Float[Array, "N C"]:
-    """The teacher's logits for all images under one view.
+) -> Float[np.ndarray, "N C"]:
+    """The teacher's logits for all images under one view; it can be stopped between batches.
 
     Args:
-      space: The search space, static.
-      augmentation: What views may do, static.
+      space: The search space.
+      augmentation: What views may do.
       variables: The teacher.
       data: The training images.
       view_key: Key of the task's views.
@@ -54,18 +68,15 @@ def view_logits(
       batch_size: Images per forward pass.
 
     Returns:
-      Logits, [N, C], float32.
+      Logits, [N, C], float32, on the host.
     """
     count = len(data.labels)
     # the last batch is filled up with image 0, whose surplus logits are cut off
-    indices = jnp.arange(count + -count % batch_size)
-    indices = jnp.where(indices < count, indices, 0).reshape(-1, batch_size)
-
-    def batch(indices: Array) -> Array:
-        images = augment(augmentation, view_key, view, indices, data.images[indices])
-        return resnet.apply(space, variables, space.full(), images, train=False)[0]
-
-    return jax.lax.map(batch, indices).reshape(-1, resnet.num_classes(variables))[:count]
+    indices = np.arange(count + -count % batch_size, dtype=np.int32)
+    batches = np.where(indices < count, indices, 0).reshape(-1, batch_size)
+    shared = (space, augmentation, variables, data, view_key, view)
+    logits = [np.asarray(_batch_logits(*shared, jnp.asarray(batch))) for batch in batches]
+    return np.concatenate(logits)[:count]
 
 
 def fingerprint(
@@ -269,7 +280,7 @@ class LogitCache:
             self.space, self.augmentation, self.variables, self.data, self.view_key,
             jnp.asarray(view, jnp.int32), batch_size=min(self.batch_size, self.shape[0]),
         )  # fmt: skip
-        on_host = np.asarray(logits).astype(self.dtype)
+        on_host = logits.astype(self.dtype)
         write_view(self._path(view), on_host, self._mark(view))
         return on_host
 

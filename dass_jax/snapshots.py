@@ -8,7 +8,7 @@ from typing import Any
 
 from dass_jax import checkpoints
 from dass_jax.console import console
-from dass_jax.errors import UserError
+from dass_jax.errors import UnreadableError, UserError
 from dass_jax.recipe import Recipe
 from dass_jax.stopping import check_stop, stop_requested
 
@@ -24,7 +24,7 @@ class Snapshots:
         what: str,
         recipe: Recipe,
         *,
-        every_seconds: float = SAVE_EVERY_SECONDS,
+        every_seconds: float | None = None,
     ) -> None:
         """Names a computation; nothing is read or written yet.
 
@@ -32,10 +32,10 @@ class Snapshots:
           folder: Where its snapshots lie; None saves nothing.
           what: The computation, for messages.
           recipe: What its numbers depend on.
-          every_seconds: Time between two snapshots.
+          every_seconds: Time between two snapshots; ``SAVE_EVERY_SECONDS`` if None.
         """
         self._folder, self._what, self._recipe = folder, what, recipe
-        self._every_seconds = every_seconds
+        self._every_seconds = SAVE_EVERY_SECONDS if every_seconds is None else every_seconds
         self._saved_at, self._past = time.monotonic(), 0.0
         self._begun = time.monotonic()
 
@@ -61,12 +61,20 @@ class Snapshots:
         checkpoints.require_recipe(self._folder, self._what, self._recipe)
         arrays, metadata = checkpoints.restore(self._folder, template)
         self._past = metadata["seconds"]
+        step = checkpoints.latest_step(self._folder)
+        console.print(f"{self._what}: going on from step {step}")
         return arrays, metadata
 
     def restore_or_discard(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
-        """As ``restore``, but what cannot be gone on from is removed."""
+        """As ``restore``, but what cannot be gone on from is removed.
+
+        Raises:
+          UnreadableError: If it cannot be read now, and may be another time.
+        """
         try:
             return self.restore(template)
+        except UnreadableError:
+            raise
         except UserError as error:
             # what the message advises in the end is for those who may not lose it
             console.print(f"{str(error).rpartition(': ')[0]}: removed")

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from dass_jax import checkpoints, epochs, evaluation, logit_cache, resnet
+from dass_jax import checkpoints, evaluation, logit_cache, pace, resnet
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import (
     Assignment,
@@ -131,9 +131,9 @@ def assert_same_result(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("offers", [1, 3])
-def test_resumed_equals_uninterrupted(tmp_path, students, monkeypatch, offers, result):
-    """Killed within an epoch and after one; two steps make an epoch here."""
+@pytest.mark.parametrize(("offers", "step"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 3)])
+def test_resumed_equals_uninterrupted(tmp_path, students, monkeypatch, offers, step, result):
+    """Killed within an epoch, before, in and after its evaluation; two steps make an epoch here."""
 
     class Dying(Snapshots):
         left = offers
@@ -151,10 +151,10 @@ def test_resumed_equals_uninterrupted(tmp_path, students, monkeypatch, offers, r
         )
 
     # a call of one step, so that the first offer comes within the epoch
-    monkeypatch.setattr(epochs, "SECONDS_PER_CALL", 0.0)
+    monkeypatch.setattr(pace, "SECONDS_PER_CALL", 0.0)
     with pytest.raises(Killed):
         run(Dying)
-    assert checkpoints.latest_step(tmp_path / "unfinished") == offers
+    assert checkpoints.latest_step(tmp_path / "unfinished") == step
     assert_same_result(run(Snapshots), result)
 
 
@@ -241,7 +241,7 @@ def test_signal_saves_and_stops(tmp_path, students, monkeypatch, result):
             on_epoch=on_epoch,
         )  # fmt: skip
 
-    monkeypatch.setattr(epochs, "SECONDS_PER_CALL", 0.0)
+    monkeypatch.setattr(pace, "SECONDS_PER_CALL", 0.0)
     with stop_on_signals(), pytest.raises(StoppedError, match="SIGTERM"):
         run(lambda report: os.kill(os.getpid(), signal.SIGTERM))
     assert checkpoints.latest_step(tmp_path) == 2

@@ -42,7 +42,7 @@ def population():
 
 def one_epoch(plan, architectures, variables, data=None, epoch=0, cuts=()):
     data = data or split()
-    states, losses, _ = epochs.begin(plan, variables)
+    states, losses, *_ = epochs.begin(plan, variables)
     order = epochs.epoch_order(jax.random.key(epoch), len(data.labels), plan.sgd.batch_size)
     cuts = [0, *cuts, len(order)]
     for start, stop in itertools.pairwise(cuts):
@@ -112,7 +112,7 @@ def test_a_compilation_is_counted():
 def test_no_transfer_inside_an_epoch(population):
     architectures, variables = population
     data = split()
-    states, losses, _ = epochs.begin(PLAN, variables)
+    states, losses, *_ = epochs.begin(PLAN, variables)
     order = epochs.epoch_order(jax.random.key(0), len(data.labels), 8)
     view, start, stop = map(jnp.asarray, (0, 0, 4))
     batches = training.Batches(data, None, order, jax.random.key(9), view)
