@@ -60,7 +60,9 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
             if not console.is_terminal and time.monotonic() - said > LOG_EVERY_SECONDS:
                 said = time.monotonic()
                 completed = f"{progress.tasks[0].completed:.0f}/{total}"
-                console.print(f"{description}: {completed} {note}".rstrip())
+                left = progress.tasks[0].time_remaining
+                rest = "" if left is None else f"{', ' if note else ''}{duration(left)} left"
+                console.print(f"{description}: {completed} {note}{rest}".rstrip())
 
         yield advance
 

@@ -205,8 +205,17 @@ def check_task(database: pathlib.Path, task: str, recipe: Recipe) -> None:
     require_equal(f"task {task} in {database}", tasks[task].get("recipe"), recipe)
 
 
+def is_of_origin(facts: dict[str, Any], origin: dict[str, str]) -> bool:
+    """Whether a task's students come from this, as far as the manifest says where from."""
+    return facts.get("origin") in (None, origin)
+
+
 def open_task(
-    database: pathlib.Path, task: str, recipe: Recipe, facts: dict[str, Any] | None = None
+    database: pathlib.Path,
+    task: str,
+    recipe: Recipe,
+    facts: dict[str, Any] | None = None,
+    origin: dict[str, str] | None = None,
 ) -> None:
     """Enters a task in the manifest, or checks that its records were made alike.
 
@@ -215,15 +224,22 @@ def open_task(
       task: Name of the task.
       recipe: All settings that its records depend on.
       facts: What else the manifest shall say of the task.
+      origin: Digests of what students are made from, if that is known by now.
 
     Raises:
-      UserError: If the task has records that were made with other settings.
+      UserError: If the task has records that were made with other settings, or from something else.
     """
     manifest = _read_manifest(database)
     if read_records(database, task):
         if task not in manifest["tasks"]:
             raise _without_recipe(database, task)
         check_task(database, task, recipe)
+        if origin is not None and not is_of_origin(manifest["tasks"][task], origin):
+            raise UserError(
+                f"the students of task {task} in {database} come from another teacher, or from "
+                "other images, than there are now: restore those, remove the students, or use "
+                "another work directory"
+            )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made_by = {
         "dass_jax": dass_jax.__version__,
@@ -231,5 +247,6 @@ def open_task(
         "device": str(jax.devices()[0].device_kind),
     }
     entry = {"created": now, **made_by} | manifest["tasks"].get(task, {})
+    entry |= {} if origin is None else {"origin": origin}
     manifest["tasks"][task] = entry | (facts or {}) | {"recipe": recipe}
     write_json(database / "manifest.json", manifest)

@@ -182,6 +182,7 @@ def distil_population(
     replicate: int = 0,
     snapshots: Snapshots | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_steps: Callable[[int], None] = lambda step: None,
     devices: Devices = ALL_DEVICES,
     pad_to: int = 0,
 ) -> PopulationResult:
@@ -200,6 +201,7 @@ def distil_population(
         tested: whoever has the result removes them.
       on_epoch: Called after every epoch; its networks are in the order of the devices, some of them
         twice.
+      on_steps: Called about every second with the steps done so far.
       devices: Which devices to use.
       pad_to: A smaller population is compiled as if it had so many students, so that populations
         of several sizes share one compilation.
@@ -228,6 +230,7 @@ def distil_population(
     def offer(latest: Progress) -> None:
         nonlocal progress
         progress = latest
+        on_steps(int(progress.step))
         snapshots.offer(int(progress.step), take)
 
     epochs = _epochs(config, assignment, replicate)

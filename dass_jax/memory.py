@@ -50,6 +50,16 @@ def _map_elements(space: ResNetSpace, image_size: int) -> int:
     return elements
 
 
+def network_bytes(space: ResNetSpace, num_classes: int) -> tuple[int, int]:
+    """Bytes of a network's parameters and of its batch statistics, in float32."""
+    shapes = resnet.variable_shapes(space, num_classes)
+    params, stats = (
+        4 * sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes[name]))
+        for name in ("params", "batch_stats")
+    )
+    return params, stats
+
+
 def predict_memory(
     space: ResNetSpace,
     layout: Layout,
@@ -77,11 +87,7 @@ def predict_memory(
       The prediction, for float32.
     """
     networks = padded_size(population, layout, networks_per_step) // layout.network_shards
-    shapes = resnet.variable_shapes(space, num_classes)
-    params, stats = (
-        4 * sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes[name]))
-        for name in ("params", "batch_stats")
-    )
+    params, stats = network_bytes(space, num_classes)
     maps = _map_elements(space, image_size) * -(-batch_size // layout.image_shards)
     return Memory(
         # a step writes new parameters and momentum beside the old ones

@@ -105,6 +105,7 @@ def train_teacher(
     snapshots: Snapshots,
     initial: resnet.Variables | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_steps: Callable[[int], None] = lambda step: None,
     devices: Devices = ALL_DEVICES,
 ) -> TeacherResult:
     """Trains the largest network of the space on one task and keeps its best evaluation.
@@ -121,6 +122,7 @@ def train_teacher(
       snapshots: Where unfinished training is saved, and continued from to the same numbers.
       initial: A teacher of another task to start from, whatever its classes; a fresh start if None.
       on_epoch: Called after every epoch.
+      on_steps: Called about every second with the steps done so far.
       devices: Which devices to use.
 
     Returns:
@@ -144,6 +146,7 @@ def train_teacher(
 
     def offer(progress: Progress) -> None:
         latest = state._replace(progress=progress)
+        on_steps(int(progress.step))
         snapshots.offer(int(progress.step), lambda: (latest, {"curve": curve}))
 
     full, epochs = stack([space.full()]), _epochs(name, seed, train, valid)

@@ -11,6 +11,7 @@ import pytest
 
 from dass_jax import database as db
 from dass_jax.distillation import PopulationResult
+from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
@@ -87,8 +88,8 @@ def test_unfinished_students_are_padded_alike_after_a_restart(
     engine.left = None
     build_database.build_database(settings, workdir)
     assert engine.calls == FIVE
-    # of two epochs with 36 images, in a second
-    assert re.findall(r"(\d+) student-images/s", capsys.readouterr().out) == ["144", "144", "72"]
+    # of two epochs with two batches of 16 images, in a second
+    assert re.findall(r"(\d+) student-images/s", capsys.readouterr().out) == ["128", "128", "64"]
     with monkeypatch.context() as patch:
         for module in (prepare, plan):
             patch.setattr(module, "load_task", None)
@@ -113,6 +114,37 @@ def test_unfinished_students_wait_for_their_own_batch(tmp_path, engine):
     engine.left = None
     build_database.build_database(experiment(5, 2), workdir)
     assert not list((workdir.database / "unfinished").glob("*"))
+
+
+def test_students_of_two_teachers_are_not_mixed(tmp_path, engine, monkeypatch, capsys):
+    workdir, few = Workdir(tmp_path), experiment(2, 2)
+    build_database.build_database(few, workdir)
+    other = {"images_digest": "0", "weights_digest": "1"}
+    monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
+    capsys.readouterr()
+    build_database.build_database(few, workdir)
+    assert "Note: they come from another teacher" in capsys.readouterr().out
+    monkeypatch.setattr(prepare, "origin_of", lambda images, teacher: other)
+    with pytest.raises(UserError, match="come from another teacher, or from other images"):
+        build_database.build_database(experiment(4, 2), workdir)
+    assert engine.calls == [([0, 1], 2)]
+
+
+def test_a_new_role_is_known_of_a_finished_task(tmp_path, engine):
+    workdir, settings = Workdir(tmp_path), experiment(2, 2)
+    build_database.build_database(settings, workdir)
+    (spec,) = settings.tasks
+    assert spec.role == "meta_test"
+    source = dataclasses.replace(settings, tasks=(dataclasses.replace(spec, role="meta_train"),))
+    build_database.build_database(source, workdir)
+    assert db.read_facts(workdir.database, spec.name)["role"] == "meta_train"
+
+
+def test_what_was_built_is_summed_up(tmp_path, engine, capsys):
+    build_database.build_database(experiment(5, 2), Workdir(tmp_path))
+    text = capsys.readouterr().out
+    assert text.count("student-images/s") == 3
+    assert text.index("final validation accuracy") > text.rindex("student-images/s")
 
 
 def test_what_is_left_is_cut_as_all_were():

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from typing import Any, NamedTuple
 
@@ -5,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from dass_jax import checkpoints
-from dass_jax.errors import UserError
+from dass_jax.errors import UnreadableError, UserError
+from dass_jax.snapshots import Snapshots
 
 
 class Progress(NamedTuple):
@@ -180,3 +184,26 @@ def test_damage_is_one_clear_line(tmp_path, part):
             checkpoints.read_metadata(folder)
     else:
         assert checkpoints.read_metadata(folder)["name"] == "a"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+        # as tensorstore tells it
+        ValueError(f"RESOURCE_EXHAUSTED: Error opening file [OS error 24: {os.strerror(24)}]"),
+    ],
+)
+def test_what_cannot_be_read_now_is_kept(saved, tmp_path, monkeypatch, error):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    snapshots = Snapshots(folder, "the work", {})
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", refuse)
+        with pytest.raises(UnreadableError, match=rf"cannot read {folder} \(Too many open files"):
+            snapshots.restore_or_discard(example())
+    assert checkpoints.read_metadata(folder)["name"] == "a"

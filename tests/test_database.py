@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dass_jax import database as db
-from dass_jax.errors import UserError
+from dass_jax.errors import UnreadableError, UserError
 from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir, read_json, write_atomically, write_json
 
@@ -118,6 +119,18 @@ def test_a_damaged_part_is_named(tmp_path, damage):
         db.read_records(tmp_path, "birds")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch):
+    path = db.part_path(tmp_path, "birds", 0, [0])
+    db.write_part(path, [record()])
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(pq, "read_table", refuse)
+    with pytest.raises(UnreadableError, match=rf"cannot read {path} \({os.strerror(errno.EIO)}\)"):
+        db.read_records(tmp_path, "birds")
 
 
 def test_a_temporary_file_is_no_part(tmp_path):

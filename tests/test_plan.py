@@ -70,7 +70,12 @@ def test_a_task_is_counted_by_hand(experiment, tmp_path):
     # two views
     caching = 2 * 36 * TEACHER
     assert planned.student_work == sum(of_students(experiment)) * STUDENT_PASSES + caching
-    assert planned.disk == 2 * 36 * 3 * 2
+    params, stats = memory.network_bytes(experiment.space, 3)
+    assert params == 4 * cost.num_params(experiment.space, experiment.space.full(), num_classes=3)
+    saved = checkpoints.OVERHEAD_BYTES
+    assert planned.disk == 2 * (36 * 3 * 2 + saved) + params + stats + saved
+    # two students of a batch, each with momentum, in a snapshot and the one before
+    assert planned.unfinished == 2 * (2 * (2 * params + stats) + saved)
 
 
 def five_in_batches_of_three(experiment, devices, **kd):
@@ -111,7 +116,9 @@ def test_five_students_in_batches_of_three(
     assert planned.students == 10
     assert planned.student_work == pytest.approx(2 * (of_replicate * STUDENT_PASSES + online))
     assert planned.teacher_work == TEACHER * TEACHER_PASSES / (8 if spread_images else 1)
-    assert planned.disk == 0
+    params, stats = memory.network_bytes(settings.space, 3)
+    # the teacher's checkpoint
+    assert planned.disk == params + stats + checkpoints.OVERHEAD_BYTES
 
 
 def test_what_is_there_is_not_planned_again(experiment, tmp_path):
@@ -127,7 +134,7 @@ def test_what_is_there_is_not_planned_again(experiment, tmp_path):
     cached = plan.plan_task(experiment, workdir, spec)
     assert cached.teacher_work == 0
     assert cached.student_work == sum(work[2:]) + 1 * 36 * TEACHER
-    assert cached.disk == 1 * 36 * 3 * 2
+    assert cached.disk == 1 * 36 * 3 * 2 + checkpoints.OVERHEAD_BYTES
 
 
 @pytest.mark.parametrize("facts", [None, {}, {"num_classes": 3, "images": {"train": 36}}])
@@ -177,3 +184,13 @@ def test_full_width_keeps_the_depth(experiment):
     present = np.asarray(students.widths) > 0
     full = np.broadcast_to(np.asarray(experiment.space.full().widths), present.shape)
     np.testing.assert_array_equal(wide.widths, np.where(present, full, 0))
+
+
+def test_replicates_that_share_views_are_told(experiment, tmp_path, capsys):
+    assert experiment.kd.num_views == experiment.kd.sgd.epochs == 2
+    for replicates, views, told in ((1, 2, False), (2, 2, True), (2, 4, False)):
+        settings = five_in_batches_of_three(experiment, experiment.devices, num_views=views)
+        database = dataclasses.replace(settings.database, replicates=replicates)
+        plan.print_plan(dataclasses.replace(settings, database=database), Workdir(tmp_path))
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("kd.num_views=4 gives each epoch of each its own" in text) == told

@@ -1,6 +1,7 @@
 """Populations train as their members would alone, with one compilation, over every image."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dass_jax import epochs, evaluation, parallel, resnet, training
+from dass_jax import epochs, evaluation, pace, parallel, resnet, training
 from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation, normalize
 from dass_jax.errors import UserError
@@ -152,6 +153,25 @@ def test_evaluation_counts_every_image(population, batch_size):
         )  # fmt: skip
         expected = np.mean(np.argmax(logits, -1) == np.asarray(data.labels))
         assert float(accuracy[row]) == pytest.approx(float(expected), abs=1e-7)
+
+
+def test_how_an_evaluation_is_cut_changes_nothing(population, monkeypatch):
+    architectures, variables = population
+    evaluate = functools.partial(evaluation.evaluate, SPACE, variables, architectures, split())
+    whole, calls = evaluate(), []
+    monkeypatch.setattr(pace, "SECONDS_PER_CALL", 0.0)
+    cut = evaluate(batch_size=5, on_call=lambda: calls.append(None))
+    np.testing.assert_array_equal(cut, whole)
+    assert len(calls) == -(-len(split().labels) // 5)
+
+
+def test_an_evaluation_can_be_stopped(population):
+    def stop():
+        raise KeyboardInterrupt
+
+    architectures, variables = population
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(SPACE, variables, architectures, split(), on_call=stop)
 
 
 def test_epoch_order_is_a_permutation_without_the_incomplete_batch():

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from typing import Any
 
 import jax
@@ -10,15 +11,15 @@ import numpy as np
 from dass_jax import cost, resnet
 from dass_jax import database as db
 from dass_jax.compilations import compilations
-from dass_jax.console import console, progress_bar
+from dass_jax.console import console, duration
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, PopulationResult, distil_population
-from dass_jax.epochs import EpochReport
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import digest
 from dass_jax.search_space import Architecture
 from dass_jax.snapshots import Snapshots
 from dass_jax.teacher import TeacherResult
+from dass_jax.training import steps_per_epoch
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.database_tables import print_summary
@@ -26,6 +27,7 @@ from dass_jax.workflow.measured_tasks import read_measured_tasks
 from dass_jax.workflow.plan import has_work, missing_students, print_plan
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.students import batches, population_size, sample_students
+from dass_jax.workflow.training_bar import training_bar
 
 
 def to_records(
@@ -82,18 +84,16 @@ def _distil_batch(
     if settings.replicates > 1:
         title += f" replicate {replicate}"
     before = compilations()
-    with progress_bar(title, experiment.kd.sgd.epochs) as advance:
-
-        def on_epoch(report: EpochReport) -> None:
-            advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
-
+    sgd, num_images = experiment.kd.sgd, len(assignment.train.labels)
+    with training_bar(title, sgd, num_images, len(ids)) as watchers:
         result = distil_population(
             experiment.space, experiment.kd, experiment.augmentation, assignment, students, ids,
-            replicate, snapshots, on_epoch, experiment.devices, pad_to=population_size(settings),
+            replicate, snapshots, watchers.on_epoch, watchers.on_steps, experiment.devices,
+            pad_to=population_size(settings),
         )  # fmt: skip
     # of all runs that it took
     seconds = snapshots.seconds
-    images = len(assignment.train.labels) * experiment.kd.sgd.epochs * len(ids)
+    images = steps_per_epoch(num_images, sgd.batch_size) * sgd.batch_size * sgd.epochs * len(ids)
     compiled = compilations() - before
     console.print(
         f"  {images / seconds:.0f} student-images/s; {compiled.number} compilations in "
@@ -121,23 +121,28 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
     if spec not in experiment.student_tasks:
         return
     recipe = student_recipe(experiment, spec, experiment.kd)
-    db.open_task(workdir.database, spec.name, recipe)
+    db.open_task(workdir.database, spec.name, recipe, {"role": spec.role})
     settings = experiment.database_of(spec)
     missing = missing_students(experiment, workdir, spec)
     unfinished = workdir.database / "unfinished" / spec.name
     if not any(missing):
         shutil.rmtree(unfinished, ignore_errors=True)
         console.print(f"students {spec.name}: done before")
+        origin = prepare.saved_origin(workdir, spec)
+        facts = db.read_facts(workdir.database, spec.name)
+        if origin is not None and not db.is_of_origin(facts, origin):
+            console.print(f"Note: they come from another teacher than {spec.name} has now.")
         return
     images = prepare.load_images(experiment, spec)
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-    db.open_task(workdir.database, spec.name, recipe, _facts(images, spec, teacher))
+    origin = prepare.origin_of(images, teacher)
+    db.open_task(workdir.database, spec.name, recipe, _facts(images, spec, teacher), origin)
     assignment = prepare.make_assignment(
         experiment, workdir, spec, images, teacher, experiment.kd, settings.replicates
     )
     for replicate, student_ids in enumerate(missing):
         for ids in batches(student_ids, population_size(settings)):
-            own = recipe | {"student_ids": ids.tolist(), "replicate": replicate}
+            own = recipe | origin | {"student_ids": ids.tolist(), "replicate": replicate}
             # a folder for each batch: other tasks, or other settings, may come in between
             folder = unfinished / digest(own)
             snapshots = Snapshots(folder, "the unfinished students", own)
@@ -169,11 +174,17 @@ def build_database(experiment: Experiment, workdir: Workdir, *, dry_run: bool = 
         begun = (workdir.database / "records" / spec.name).exists()
         if not begun and has_work(experiment, workdir, spec):
             prepare.check_task(experiment, spec)
-    print_plan(experiment, workdir)
+    plans = print_plan(experiment, workdir)
     if dry_run:
         return
+    started, done = time.monotonic(), 0.0
+    work = {plan.spec.name: plan.teacher_work + plan.student_work for plan in plans}
     for spec in experiment.tasks:
         _build_task(experiment, workdir, spec)
+        done += work.pop(spec.name, 0.0)
+        if done and any(work.values()):
+            left = sum(work.values()) * (time.monotonic() - started) / done
+            console.print(f"  about {duration(left)} left for the other tasks")
     names = {spec.name for spec in experiment.student_tasks}
     if names:
         measured = read_measured_tasks(workdir.database)

@@ -17,7 +17,6 @@ from dass_jax.console import (
     duration,
     percent,
     print_table,
-    progress_bar,
     with_deviation,
 )
 from dass_jax.data.tasks import TaskSpec
@@ -27,7 +26,6 @@ from dass_jax.distillation import (
     PopulationResult,
     distil_population,
 )
-from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import digest, plain
@@ -37,6 +35,7 @@ from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.recipes import distilled_recipe
+from dass_jax.workflow.training_bar import training_bar
 
 Result = dict[str, Any]
 
@@ -94,7 +93,9 @@ def distil_students(
     if missing:
         names = [str(path.relative_to(folder)) for path in missing]
         unfinished = {"students": names, "replicate": replicate}
-        snapshots = Snapshots(folder / "unfinished", "the unfinished students", recipe | unfinished)
+        own = recipe | unfinished
+        # a folder for each set of students: others may come in between
+        snapshots = Snapshots(folder / "unfinished" / digest(own), "the unfinished students", own)
         trained = list(missing.values())
         result = _distil(experiment, config, assignment, trained, replicate, snapshots, title)
         seconds = snapshots.seconds / len(missing)
@@ -130,14 +131,12 @@ def _distil(
 ) -> PopulationResult:
     architectures = stack([student.architecture for student in students])
     ids = np.asarray([student.student_id for student in students], np.int32)
-    with progress_bar(title, config.sgd.epochs) as advance:
-
-        def on_epoch(report: EpochReport) -> None:
-            advance(f"loss {np.mean(report.loss):.3f}", done=report.epoch)
-
+    num_images = len(assignment.train.labels)
+    with training_bar(title, config.sgd, num_images, len(students)) as watchers:
         return distil_population(
             experiment.space, config, experiment.augmentation, assignment,
-            architectures, ids, replicate, snapshots, on_epoch, experiment.devices,
+            architectures, ids, replicate, snapshots, watchers.on_epoch, watchers.on_steps,
+            experiment.devices,
         )  # fmt: skip
 
 

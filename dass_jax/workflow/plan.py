@@ -11,6 +11,7 @@ import numpy as np
 
 from dass_jax import cost, logit_cache, memory, parallel, resnet
 from dass_jax import database as db
+from dass_jax.checkpoints import OVERHEAD_BYTES
 from dass_jax.console import console, count, duration, print_table
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import views_needed
@@ -53,7 +54,8 @@ class TaskPlan:
       students: Students to distil, counted once for each replicate.
       teacher_work: Multiply-adds that training the teacher takes of each device.
       student_work: Multiply-adds that caching logits and distilling takes of the busiest device.
-      disk: Bytes of the logits that are to be stored.
+      disk: Bytes of the logits and the teacher that are to be stored.
+      unfinished: Bytes at most of trainings that are under way, which go when they are finished.
       arrangement: How the devices distil; None if there is no student to distil.
     """
 
@@ -63,6 +65,7 @@ class TaskPlan:
     teacher_work: float = 0.0
     student_work: float = 0.0
     disk: int = 0
+    unfinished: int = 0
     arrangement: Arrangement | None = None
 
 
@@ -130,13 +133,21 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
     arrangement = _arrange(experiment, population_size(settings), sizes)
     # one device fills the cache
     caching = views * sizes.train * _teacher_flops(experiment, sizes.num_classes)
+    params, stats = memory.network_bytes(experiment.space, sizes.num_classes)
+    teacher_disk = 0 if trained else params + stats + OVERHEAD_BYTES
+    # a snapshot has momentum, too; the one before goes when it is complete
+    together = population_size(settings) if any(missing) else 1
+    unfinished = 2 * (together * (2 * params + stats) + OVERHEAD_BYTES)
     return TaskPlan(
         spec=spec,
         sizes=sizes,
         students=sum(map(len, missing)),
         teacher_work=0.0 if trained or spec.teacher else _teacher_work(experiment, spec, sizes),
         student_work=caching + _student_work(experiment, spec, sizes, missing, arrangement),
-        disk=logit_cache.cache_bytes(views, sizes.train, sizes.num_classes, kd.cache_dtype),
+        disk=teacher_disk
+        + views * OVERHEAD_BYTES
+        + logit_cache.cache_bytes(views, sizes.train, sizes.num_classes, kd.cache_dtype),
+        unfinished=unfinished,
         arrangement=arrangement if any(missing) else None,
     )
 
@@ -229,6 +240,18 @@ def _row(plan: TaskPlan, rate: float) -> list[object]:
     ]
 
 
+def _same_views(experiment: Experiment) -> str | None:
+    """What users should know who measure students more than once."""
+    kd = experiment.kd
+    most = max((experiment.database_of(s).replicates for s in experiment.student_tasks), default=1)
+    if views_needed(kd, most) == most * kd.sgd.epochs or most == 1:
+        return None
+    return (
+        f"Note: replicates share augmentation views, so that they differ less than other seeds "
+        f"would: kd.num_views={most * kd.sgd.epochs} gives each epoch of each its own"
+    )
+
+
 def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
     """Predicts and prints what building a database takes.
 
@@ -258,17 +281,20 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
         "students",
         "teacher",
         "students' time",
-        "logits",
+        "disk",
         "memory",
     ]
     print_table("Plan: what is left to do", header, [_row(plan, rate) for plan in plans])
     console.print(
         f"about {duration(work / rate)} and some seconds of compilation, "
-        f"{count(sum(plan.disk for plan in plans))}B of disk in {workdir.root}; "
+        f"{count(sum(plan.disk for plan in plans))}B of disk in {workdir.root} and at most "
+        f"{count(max(plan.unfinished for plan in plans))}B more while networks are trained; "
         f"{len(experiment.devices.local())} devices"
         if work
         else "nothing is left to do"
     )
+    if note := _same_views(experiment):
+        console.print(note)
     for plan in plans:
         if plan.arrangement is not None and not plan.arrangement.fits:
             console.print(

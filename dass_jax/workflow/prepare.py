@@ -13,7 +13,6 @@ from dass_jax.console import console, count, duration, percent, print_table, pro
 from dass_jax.data.images import ImageDataset, Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import Assignment, DistillConfig, views_needed
-from dass_jax.epochs import EpochReport
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
@@ -26,6 +25,7 @@ from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.given_teacher import adopt_teacher, require_same_weights, weights_digest
 from dass_jax.workflow.recipes import teacher_recipe
+from dass_jax.workflow.training_bar import training_bar
 
 
 class TaskImages(NamedTuple):
@@ -110,6 +110,22 @@ def images_digest(images: TaskImages) -> str:
     return digest.hexdigest()
 
 
+def origin_of(images: TaskImages, teacher: teacher_lib.TeacherResult) -> dict[str, str]:
+    """What students of a task come from, beyond settings: digests of pixels and of weights."""
+    return {
+        "images_digest": images_digest(images),
+        "weights_digest": weights_digest(teacher.variables),
+    }
+
+
+def saved_origin(workdir: Workdir, spec: TaskSpec) -> dict[str, str] | None:
+    """``origin_of`` the task's teacher and the images it was trained on; None if it has none."""
+    if not has_teacher(workdir, spec):
+        return None
+    metadata = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
+    return {name: metadata[name] for name in ("images_digest", "weights_digest")}
+
+
 def ensure_teacher(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages
 ) -> teacher_lib.TeacherResult:
@@ -140,16 +156,13 @@ def _train(
     snapshots = Snapshots(
         folder / "unfinished", "the unfinished teacher", recipe | {"images_digest": pixels}
     )
-    with progress_bar(f"teacher {spec.name}", experiment.teacher_of(spec).sgd.epochs) as advance:
-
-        def on_epoch(report: EpochReport) -> None:
-            advance(f"loss {report.loss[0]:.3f}", done=report.epoch)
-
+    config = experiment.teacher_of(spec)
+    with training_bar(f"teacher {spec.name}", config.sgd, len(images.train.labels)) as watchers:
         result = teacher_lib.train_teacher(
-            experiment.space, experiment.teacher_of(spec), experiment.augmentation,
+            experiment.space, config, experiment.augmentation,
             name=spec.name, seed=experiment.seed, num_classes=images.num_classes,
             train=images.train, valid=images.valid, snapshots=snapshots, initial=initial,
-            on_epoch=on_epoch, devices=experiment.devices,
+            on_epoch=watchers.on_epoch, on_steps=watchers.on_steps, devices=experiment.devices,
         )  # fmt: skip
     _keep(experiment, workdir, spec, images, result)
     snapshots.remove()
@@ -170,10 +183,8 @@ def _keep(
     test = evaluation.evaluate(experiment.space, population, full, images.test)
     metadata = {
         "recipe": teacher_recipe(experiment, spec),
-        "images_digest": images_digest(images),
-        "weights_digest": weights_digest(result.variables),
         "test_accuracy": float(test[0]),
-    }
+    } | origin_of(images, result)
     write_json(folder / "summary.json", _summary(experiment, result, metadata, images))
     # the checkpoint marks the teacher as done, so it comes last
     teacher_lib.save_teacher(folder / "checkpoint", result, metadata)
