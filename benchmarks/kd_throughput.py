@@ -7,10 +7,13 @@ Hardware: 2 CPU cores, some minutes; an accelerator is used where JAX and PyTorc
 The same students, random images and batch size for all, interleaved: every round runs each variant
 once. The PyTorch loop builds each student at its own size and evaluates the teacher in every step,
 as the official implementation does; a second variant of it reads teacher logits that lie ready.
+Networks are built before time is taken, and float32 means float32 on both sides.
+
 Medians and quartiles over the rounds; ratios are medians of the ratios within a round. The share of
-the machine's rate compares multiply-adds (three times the forward pass) with the best matrix
-product of the same rounds: those that the students need, and, for the engine, with the padding of
-its channels to the teacher's. Students that fill up the devices are trained and not counted.
+the machine's rate compares multiply-adds (three times the forward pass) with the best float32
+matrix product of the same rounds, on all devices: those that the students need, and, for the
+engine, with the padding of its channels to the teacher's. Students that fill up the devices are
+trained and not counted.
 """
 
 import dataclasses
@@ -117,12 +120,14 @@ def torch_loop(
     } | {"alpha": config.loss.alpha, "temperature": config.loss.temperature}
     teacher = [[width] * space.stage_depth for width in space.stage_widths]
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    # float32 is what it says on both sides
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     loop = torch_kd.Loop(*make_data(), space.strides, teacher, settings, device)
-    sizes = [space.to_json(student)["widths"] for student in unstack(students)]
+    begun = [loop.begin(space.to_json(student)["widths"]) for student in unstack(students)]
 
     def run(steps: int = _STEPS.value) -> None:
-        for widths in sizes:
-            loop.train(widths, steps, online)
+        for student, optimizer in begun:
+            loop.train(student, optimizer, steps, online)
 
     run(1)
     return run
@@ -162,7 +167,9 @@ def report(
 ) -> None:
     """Prints rates, shares and ratios."""
     images = _STUDENTS.value * _STEPS.value * _BATCH.value
-    peak = interleaved.peak(product)
+    # all cores of a CPU take part in one product, whatever the number of devices
+    shards = 1 if jax.default_backend() == "cpu" else len(parallel.Devices(_DEVICES.value).local())
+    peak = interleaved.peak(product) * shards
     reference = next((v for v in variants if v.name.startswith("PyTorch")), variants[0])
     rows = []
     for variant in variants:

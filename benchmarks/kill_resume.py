@@ -8,8 +8,9 @@ A database of one tiny task is built once without interruption, and then with ki
 any moment and half around the end of a batch of students, about every other one a SIGTERM, as often
 as asked for, in a new folder whenever it is complete. After every kill, students that were finished
 must still be there, each once; in the end all numbers must equal those of the uninterrupted
-database. Every fourth folder is empty at first; the others hold the teacher and its logits, so that
-most kills meet students. What is printed says how many kills found how many students finished.
+database. Unfinished training is saved whenever it may be, so that many a build goes on in the
+middle of one. Every fourth folder is empty at first; the others hold the teacher and its logits, so
+that most kills meet students. What is printed says how many kills found how many students finished.
 """
 
 import collections
@@ -28,6 +29,7 @@ from multiprocessing.process import BaseProcess
 from absl import app, flags
 
 from dass_jax import database as db
+from dass_jax import snapshots
 
 _KILLS = flags.DEFINE_integer("kills", 100, "How often to kill.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -40,7 +42,7 @@ EXIT_SECONDS = 30
 # Processes are forked from one that has imported all this, which takes longer than what is tested;
 # JAX starts its threads later, in each of them.
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ("dass_jax.experiment", "dass_jax.workflow.build_database")
+PRELOADED = ("dass_jax.snapshots", "dass_jax.experiment", "dass_jax.workflow.build_database")
 
 
 def run_command(workdir: str) -> None:
@@ -48,6 +50,8 @@ def run_command(workdir: str) -> None:
     with pathlib.Path(f"{workdir}.log").open("a") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
+    # as often as a call ends, so that hardly a kill comes before the first snapshot
+    snapshots.SAVE_EVERY_SECONDS = 0.0
     command = str(ROOT / "bin" / "build_database.py")
     sys.argv = [command, f"--config={CONFIG}", f"--workdir={workdir}"]
     runpy.run_path(command, run_name="__main__")
@@ -172,7 +176,7 @@ def main(arguments: list[str]) -> None:
         seconds = build(again)
         assert numbers(again) == expected, "the numbers differ from one build to the next"
         met: collections.Counter[int] = collections.Counter()
-        builds = 0
+        builds = resumed = 0
         while met.total() < _KILLS.value:
             empty = builds % 4 == 3
             workdir = new_folder(root, f"killed{builds}", None if empty else reference)
@@ -180,10 +184,14 @@ def main(arguments: list[str]) -> None:
             longest = seconds * (2 if empty else 1)
             met.update(build_with_kills(workdir, _KILLS.value - met.total(), longest, rng))
             builds += 1
+            said = pathlib.Path(f"{workdir}.log").read_text()
+            resumed += said.count("going on from step")
+            assert ": removed" not in said, "unfinished training was thrown away"
             assert numbers(workdir) == expected, "the numbers differ from the uninterrupted ones"
     print(
         f"{met.total()} kills in {builds} builds of {len(expected)} students: none lost, none "
-        f"twice, all numbers equal (a build takes {seconds:.1f} s); kills by finished students: "
+        f"twice, all numbers equal (a build takes {seconds:.1f} s); {resumed} trainings went on "
+        "in the middle; kills by finished students: "
         + ", ".join(f"{students}: {met[students]}" for students in sorted(met))
     )
 

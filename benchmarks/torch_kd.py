@@ -96,6 +96,8 @@ class Loop:
         self.images = tensor.contiguous(memory_format=torch.channels_last)
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
         self.teacher = self._network(teacher_widths).eval()
+        self.stored = torch.randn(len(labels), self.num_classes, device=device)
+        self.order = torch.randperm(len(labels), device=device)
 
     def _network(self, widths: Sequence[Sequence[int]]) -> nn.Module:
         network = ResNet(widths, self.strides, self.num_classes).to(self.device)
@@ -118,13 +120,11 @@ class Loop:
         cropped = padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]]
         return cropped.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def train(self, widths: Sequence[Sequence[int]], steps: int, online: bool = True) -> float:
-        """Distils one student for some steps; returns its last loss.
+    def begin(self, widths: Sequence[Sequence[int]]) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """A new student with its optimiser.
 
         Args:
           widths: Widths of its blocks, one list per stage.
-          steps: Steps of the optimiser.
-          online: Whether the teacher is evaluated in every step, or logits lie ready.
         """
         settings = self.settings
         student = self._network(widths).train()
@@ -132,9 +132,25 @@ class Loop:
             student.parameters(), settings["learning_rate"], settings["momentum"],
             weight_decay=settings["weight_decay"], nesterov=True,
         )  # fmt: skip
+        return student, optimizer
+
+    def train(
+        self,
+        student: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        steps: int,
+        online: bool = True,
+    ) -> float:
+        """Distils one student for some steps; returns its last loss.
+
+        Args:
+          student: The student, which is trained further.
+          optimizer: Its optimiser.
+          steps: Steps of the optimiser.
+          online: Whether the teacher is evaluated in every step, or logits lie ready.
+        """
+        settings, order, stored = self.settings, self.order, self.stored
         size = int(settings["batch_size"])
-        stored = torch.randn(len(self.labels), self.num_classes, device=self.device)
-        order = torch.randperm(len(self.labels), device=self.device)
         loss = torch.zeros(())
         for step in range(steps):
             start = step * size % (len(order) - size + 1)

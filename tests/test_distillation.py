@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from dass_jax import checkpoints, evaluation, logit_cache, pace, resnet
+from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import (
     Assignment,
@@ -254,6 +255,43 @@ def test_a_student_does_not_depend_on_its_population(students, result):
     other = distil_population(SPACE, CONFIG, AUGMENTATION, online(), pair, ids[1:])
     np.testing.assert_array_equal(other.loss, result.loss[1:])
     np.testing.assert_array_equal(other.curve, result.curve[:, 1:])
+
+
+@pytest.mark.parametrize(("k", "order"), [(2, [0, 1, 2]), (2, [2, 0, 1]), (3, [1, 2, 0])])
+def test_where_a_student_is_seated_matters_less_than_its_seed(students, result, k, order):
+    """Students that are vmapped with others are rounded otherwise, to 1e-5; another seed is more.
+
+    Four epochs: differences grow along the way.
+    """
+    architectures, ids = students
+    moved = jax.tree.map(lambda leaf: leaf[np.asarray(order)], architectures)
+
+    def run(architectures, ids, k, replicate=0):
+        sgd = dataclasses.replace(SGD, epochs=4)
+        config = dataclasses.replace(CONFIG, sgd=sgd, networks_per_step=k, num_views=8)
+        return distil_population(
+            SPACE, config, AUGMENTATION, online(), architectures, ids, replicate
+        )
+
+    alone, other_seed = run(architectures, ids, 1), run(architectures, ids, 1, replicate=1)
+    grouped = run(moved, ids[np.asarray(order)], k)
+    expected = alone.loss[np.asarray(order)]
+    np.testing.assert_allclose(grouped.loss, expected, rtol=1e-4)
+    of_seeds = np.abs(other_seed.loss - alone.loss).mean()
+    assert np.abs(grouped.loss - expected).mean() < 0.1 * of_seeds
+    differences = np.abs(grouped.curve - alone.curve[:, np.asarray(order)]).mean()
+    assert differences <= np.abs(other_seed.curve - alone.curve).mean()
+
+
+def test_a_smaller_population_compiles_no_training(students, result):
+    architectures, ids = students
+    run = functools.partial(distil_population, SPACE, CONFIG, AUGMENTATION, online())
+    pair = jax.tree.map(lambda leaf: leaf[:2], architectures)
+    run(architectures, ids, pad_to=3)
+    before = compilations()
+    run(pair, ids[:2], pad_to=3)
+    # but for what copies two ids to the device
+    assert (compilations() - before).number <= 1
 
 
 def test_replicates_differ_and_repeat(students, result):

@@ -14,8 +14,12 @@ def test_no_student_is_lost_or_there_twice_after_ten_kills():
     )
 
     assert ran.returncode == 0, ran.stderr
-    found = re.search(r"10 kills in \d+ builds .* kills by finished students: (.*)", ran.stdout)
+    found = re.search(
+        r"10 kills in \d+ builds .* (\d+) trainings went on .* by finished students: (.*)",
+        ran.stdout,
+    )
     assert found is not None, ran.stdout
-    by_students = dict(map(int, pair.split(": ")) for pair in found.group(1).split(", "))
+    by_students = dict(map(int, pair.split(": ")) for pair in found.group(2).split(", "))
     assert sum(by_students.values()) == 10
     assert any(0 < students < 11 for students in by_students)
+    assert int(found.group(1)) > 0
