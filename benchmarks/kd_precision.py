@@ -31,13 +31,12 @@ _TASKS = flags.DEFINE_list("tasks", None, "Which tasks; all of the database if n
 
 def variants(kd: "DistillConfig") -> "dict[str, tuple[DistillConfig, int]]":
     """Name -> how students are distilled, and with which seed; the first is compared with."""
-    default = dataclasses.replace(
-        kd, teacher_logits="cached", cache_dtype="float16", compute_dtype="float32"
-    )
+    default = dataclasses.replace(kd, teacher_logits="cached", compute_dtype="float32")
+    stored = f"logits cached as {default.cache_dtype}"
     return {
-        "float32, logits cached as float16": (default, 0),
+        f"float32, {stored}": (default, 0),
         "float32, teacher online": (dataclasses.replace(default, teacher_logits="online"), 0),
-        "bfloat16, logits cached as float16": (
+        f"bfloat16, {stored}": (
             dataclasses.replace(default, compute_dtype="bfloat16"), 0,
         ),
         "float32, another seed": (default, 1),

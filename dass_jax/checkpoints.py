@@ -191,9 +191,23 @@ def saved_shapes(folder: pathlib.Path) -> Any:
     if step is None:
         raise UserError(f"no checkpoint in {folder}")
     with _damage_named(folder), _manager(folder, create=False) as manager:
-        saved = manager.item_metadata(step)["arrays"]
+        saved = _saved_tree(manager, folder, step)
     tree = getattr(saved, "tree", saved)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), tree)
+
+
+def _saved_tree(manager: ocp.CheckpointManager, folder: pathlib.Path, step: int) -> Any:
+    """What describes the arrays of a save.
+
+    Raises:
+      OSError: If the system does not let them be looked at, which orbax takes for their absence.
+      ValueError: If nothing describes them.
+    """
+    (folder / str(step) / "arrays" / "_METADATA").stat()
+    saved = manager.item_metadata(step)["arrays"]
+    if saved is None:
+        raise ValueError(f"nothing describes the arrays of step {step}")
+    return saved
 
 
 def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
@@ -216,7 +230,7 @@ def restore(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"no checkpoint in {folder}")
     target = jax.tree.map(_abstract, template)
     with _damage_named(folder), _manager(folder, create=False) as manager:
-        saved = manager.item_metadata(step)["arrays"]
+        saved = _saved_tree(manager, folder, step)
         _require_same_tree(folder, saved, target)
         args = ocp.args.Composite(
             arrays=ocp.args.StandardRestore(target), metadata=ocp.args.JsonRestore()

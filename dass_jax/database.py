@@ -205,9 +205,30 @@ def check_task(database: pathlib.Path, task: str, recipe: Recipe) -> None:
     require_equal(f"task {task} in {database}", tasks[task].get("recipe"), recipe)
 
 
-def is_of_origin(facts: dict[str, Any], origin: dict[str, str]) -> bool:
-    """Whether a task's students come from this, as far as the manifest says where from."""
-    return facts.get("origin") in (None, origin)
+def is_of_origin(
+    entry: dict[str, Any], origin: dict[str, str], facts: dict[str, Any] | None = None
+) -> bool:
+    """Whether a task's students come from this, as far as the manifest says.
+
+    Args:
+      entry: What the manifest says of the task.
+      origin: Digests of what there is now.
+      facts: What else is known of that; it tells where the manifest has no digests.
+    """
+    if "origin" in entry:
+        return entry["origin"] == origin
+    known = ("num_classes", "images", "teacher_accuracy")
+    return all(entry.get(name) in (None, (facts or entry).get(name)) for name in known)
+
+
+def foreign(database: pathlib.Path, task: str, origin: dict[str, str] | None) -> str | None:
+    """A note if a task's students come from something else than what there is now, or None."""
+    if origin is None or is_of_origin(read_facts(database, task), origin):
+        return None
+    return (
+        f"Note: the recorded students of {task} come from another teacher, or from other images, "
+        "than there are now."
+    )
 
 
 def open_task(
@@ -234,7 +255,7 @@ def open_task(
         if task not in manifest["tasks"]:
             raise _without_recipe(database, task)
         check_task(database, task, recipe)
-        if origin is not None and not is_of_origin(manifest["tasks"][task], origin):
+        if origin is not None and not is_of_origin(manifest["tasks"][task], origin, facts):
             raise UserError(
                 f"the students of task {task} in {database} come from another teacher, or from "
                 "other images, than there are now: restore those, remove the students, or use "

@@ -63,7 +63,10 @@ class Experiment:
       database: How many students are measured.
       devices: Which local devices do the work.
       fidelity: Cheaper labels; ``from_config`` puts it into effect.
-      target: The measured accuracy that the predictor learns.
+      target: The measured accuracy that the predictor learns, and that source tasks judge it by:
+        the validation accuracy after the last epoch, the best one, or the accuracy after the last
+        epoch over validation and test images together, which is less noisy. Test images of source
+        tasks serve nothing else; those of unseen tasks are not touched.
       predictor: What the predictor sees, and its sizes.
       meta: How the predictor is meta-trained.
       search: How students are searched for.
@@ -80,7 +83,7 @@ class Experiment:
     database: DatabaseConfig = DatabaseConfig()
     devices: Devices = Devices()
     fidelity: Fidelity = Fidelity()
-    target: Literal["final_accuracy", "best_accuracy"] = "final_accuracy"
+    target: Literal["final_accuracy", "best_accuracy", "pooled_accuracy"] = "final_accuracy"
     predictor: PredictorConfig = PredictorConfig()
     meta: MetaConfig = MetaConfig()
     search: SearchConfig = SearchConfig()

@@ -4,7 +4,8 @@ Every member holds out other tasks, so that each task is predicted by members th
 it. Few source tasks then serve as training and as selecting tasks at once (cross-fitting; Stone,
 1974).
 
-Dimension letters: E members, T tasks, F tasks that a member trains on, N students of a task.
+Dimension letters: E members, T tasks, F tasks that a member trains on, N students of a task,
+H evaluations.
 """
 
 from typing import NamedTuple
@@ -51,6 +52,26 @@ def make_folds(members: int, tasks: int, count: int) -> Folds:
     for member in range(members):
         held_out[member, (member * count + np.arange(count)) % tasks] = True
     return Folds(np.stack([np.flatnonzero(~row) for row in held_out]).astype(np.int32), held_out)
+
+
+def spearman_of_others_choice(
+    history: Float[np.ndarray, "H T"],
+) -> Float[np.ndarray, " T"]:
+    """How each task ranks, at the evaluation that the other tasks would have chosen.
+
+    The evaluation that all tasks choose together suits each of them a little too well.
+
+    Args:
+      history: A rank correlation for each evaluation and task; H evaluations.
+
+    Returns:
+      One of each task's own; where there is no other task, the best.
+    """
+    history = np.asarray(history, float)
+    tasks = history.shape[1]
+    others = history if tasks == 1 else (history.sum(1, keepdims=True) - history) / (tasks - 1)
+    # the earliest on ties, as the predictor's own episode is chosen
+    return history[others.argmax(0), np.arange(tasks)]
 
 
 def by_judges(

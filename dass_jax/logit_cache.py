@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from dass_jax import checkpoints, resnet
 from dass_jax.data.augmentation import Augmentation, augment
-from dass_jax.errors import UserError
+from dass_jax.errors import UnreadableError, UserError, reading
 from dass_jax.evaluation import Split
 from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import free_bytes
@@ -176,13 +176,16 @@ def read_rows(
     rows = _rows_per_block(count, num_classes, dtype)
     first, last = start // rows, -(-stop // rows)
     try:
-        pending = [
-            checkpoints.open_array(folder, 0, name)[first:last].read()
-            for name in ("blocks", "digests")
-        ]
-        blocks, digests = (future.result() for future in pending)
+        with reading(folder):
+            pending = [
+                checkpoints.open_array(folder, 0, name)[first:last].read()
+                for name in ("blocks", "digests")
+            ]
+            blocks, digests = (future.result() for future in pending)
         expected = [_digest(mark, first + row, block) for row, block in enumerate(blocks)]
         intact = blocks.shape[1:] == (rows, num_classes) and np.array_equal(expected, digests)
+    except UnreadableError:
+        raise
     except (ValueError, OSError, IndexError) as error:
         raise UserError(f"the teacher's logits in {folder} are missing or damaged") from error
     if not intact:
@@ -255,6 +258,8 @@ class LogitCache:
         """The logits of images ``start`` to ``stop - 1`` under a view, on the host."""
         try:
             return self._read(view, start, stop)
+        except UnreadableError:
+            raise
         except UserError:
             return self._compute(view)[start:stop]
 
@@ -271,6 +276,8 @@ class LogitCache:
         """Whether a view's first block is there; the others are verified when they are read."""
         try:
             self._read(view, 0, 1)
+        except UnreadableError:
+            raise
         except UserError:
             return False
         return True

@@ -125,13 +125,12 @@ def rank_samples(
       draws: From ``resamples``.
 
     Returns:
-      The averages over the measurements, [B]; the regret is that of the mean measurement.
+      The averages over the measurements, [B].
     """
     own = finite_scores(scores)[draws]
     others = [row[draws] for row in measured]
     k = min(k, draws.shape[1])
-    chosen = _among_best(own, k)
-    mean = np.mean(others, axis=0)
+    chosen, pick = _among_best(own, k), _among_best(own, 1)
     return Ranking(
         np.mean([_spearman(own, other) for other in others], axis=0),
         np.mean([_kendall(own, other) for other in others], axis=0),
@@ -139,7 +138,8 @@ def rank_samples(
         precision=np.mean(
             [_overlap(chosen, _among_best(other, k), draws) / k for other in others], axis=0
         ),
-        regret=mean.max(1) - (_among_best(own, 1) * mean).sum(1),
+        # of each measurement by itself: the best of means is less lucky than the best of one
+        regret=np.mean([other.max(1) - (pick * other).sum(1) for other in others], axis=0),
     )
 
 

@@ -44,6 +44,10 @@ class Snapshots:
         """Time spent so far, over all runs."""
         return self._past + time.monotonic() - self._begun
 
+    def exist(self) -> bool:
+        """Whether there is one to go on from."""
+        return self._folder is not None and checkpoints.exists(self._folder)
+
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Where a stopped run was, or None at the beginning.
 
@@ -56,7 +60,7 @@ class Snapshots:
         Raises:
           UserError: If what is saved was made with other settings.
         """
-        if self._folder is None or not checkpoints.exists(self._folder):
+        if self._folder is None or not self.exist():
             return None
         checkpoints.require_recipe(self._folder, self._what, self._recipe)
         arrays, metadata = checkpoints.restore(self._folder, template)
@@ -100,6 +104,7 @@ class Snapshots:
         """Saves, unless this step is saved already; the arguments are those of ``offer``."""
         if self._folder is not None and checkpoints.latest_step(self._folder) != step:
             self.save(step, *take())
+        self._saved_at = time.monotonic()
 
     def save(self, step: int, arrays: Any, metadata: dict[str, Any]) -> None:
         """Saves in place of the last snapshot."""
@@ -107,7 +112,6 @@ class Snapshots:
             return
         description = metadata | {"recipe": self._recipe, "seconds": self.seconds}
         checkpoints.save(self._folder, step, arrays, description)
-        self._saved_at = time.monotonic()
 
     def remove(self) -> None:
         """Removes the snapshots, when the result is safe."""

@@ -6,7 +6,8 @@ conformal prediction (Papadopoulos et al., 2002; Angelopoulos and Bates, 2021) o
 selecting tasks. That is exact for students exchangeable with those, if all members judge them; an
 unseen task is a new one, so its coverage has to be measured. Where members hold tasks out, fewer
 judge a task than predict an unseen one, whose mean is better and whose spread is larger: such
-intervals are rather too wide.
+intervals are rather too wide. Where only one judges each task, nothing is known of the spread, and
+it is left out.
 
 Everything is in units of a task's distance from chance to its teacher.
 
@@ -30,10 +31,12 @@ class Calibration(NamedTuple):
     Attributes:
       common_error: Standard deviation of what all members miss, in the task's unit.
       quantile: Half the width of the interval, in predicted standard deviations.
+      spread_weight: 1 if the members' spread counts, 0 if it could not be calibrated.
     """
 
     common_error: float
     quantile: float
+    spread_weight: float = 1.0
 
 
 class Prediction(NamedTuple):
@@ -79,7 +82,8 @@ def calibrate(
     common_error = math.sqrt(max(excess, 1e-4))
     scores = np.sort(errors / _deviations(spread, common_error, units))
     rank = min(math.ceil((len(scores) + 1) * COVERAGE), len(scores))
-    return Calibration(common_error, float(scores[rank - 1]))
+    judges = np.isfinite(predictions).sum(axis=0)[valid]
+    return Calibration(common_error, float(scores[rank - 1]), float(judges.min() > 1))
 
 
 def with_intervals(
@@ -96,7 +100,7 @@ def with_intervals(
       teacher_accuracy: The task's, a fraction.
       chance: The task's, a fraction.
     """
-    spread = predictions.std(0)
+    spread = calibration.spread_weight * predictions.std(0)
     units = np.full(spread.shape, unit(np.float64(teacher_accuracy), np.float64(chance)))
     deviations = _deviations(spread, calibration.common_error, units)
     return Prediction(predictions.mean(0), calibration.quantile * deviations)

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dass_jax import distillation, functional, resnet
+from dass_jax import distillation, functional, pace, resnet
 from dass_jax.compilations import compilations
 from dass_jax.data.augmentation import Augmentation
 from dass_jax.distillation import Assignment, DistillConfig
-from dass_jax.evaluation import Split
-from dass_jax.parallel import Devices
+from dass_jax.evaluation import Split, evaluate
+from dass_jax.parallel import Devices, Layout
 from dass_jax.search_space import ResNetSpace
+from dass_jax.seats import take_seats
 from dass_jax.snapshots import Snapshots
 from dass_jax.training import OnlineTeacher, SGDConfig
 from dass_jax.untrained import Untrained
@@ -120,6 +121,20 @@ def untrained_maps(kind, devices):
     return {"maps": functional.noise_maps(untrained, functional.noise_image(8), batch_size=4)}
 
 
+def evaluated(layout):
+    """Accuracies of three networks over 27 images, two on each device, batch after batch."""
+    students = jax.vmap(SPACE.sample)(jax.random.split(jax.random.key(5), 3))
+    keys = jax.random.split(jax.random.key(6), 3)
+    variables = jax.vmap(lambda key: resnet.init(SPACE, key, CLASSES))(keys)
+    seats = take_seats(np.asarray(students.depths).sum(-1), layout, 1)
+    placed, images = seats.spread((variables, students)), assignment().valid
+    calls = []
+    found = evaluate(
+        SPACE, *placed, images, layout=layout, batch_size=2, on_call=lambda: calls.append(None)
+    )
+    return {"accuracy": seats.gather(found), "calls": len(calls)}
+
+
 def main(output: str) -> None:
     """Writes the result of every run."""
     runs = {name: distil(*run, Observer(run[0])) for name, run in RUNS.items()}
@@ -127,6 +142,12 @@ def main(output: str) -> None:
     for kind in ("copy_paste_first", "copy_paste_last"):
         for count in (1, 3):
             runs[f"{kind}/{count}"] = untrained_maps(kind, Devices(count))
+    pace.SECONDS_PER_CALL = 0.0
+    for spread in ("networks", "images"):
+        for transform in ("jit", "pmap"):
+            layout = Layout(tuple(jax.devices()), spread, transform)
+            runs[f"evaluated/{spread}/{transform}"] = evaluated(layout)
+    runs["evaluated/one"] = evaluated(Layout((jax.devices()[0],)))
     arrays = {
         f"{name}:{key}": np.asarray(value)
         for name, named in runs.items()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from dass_jax import cost, resnet
 from dass_jax.baselines import inherited, naswot, synflow
@@ -240,14 +241,27 @@ def test_scores_are_finite_tell_students_apart_and_come_again(name):
     assert first.shape == (len(NAMES),)
     assert first.dtype == np.float64
     assert np.isfinite(first).all()
-    assert np.ptp(first) > 0
+    assert (np.ptp(first) > 0) == (name != "random choice")
     np.testing.assert_array_equal(BASELINES[name](CANDIDATES), first)
+
+
+def test_random_weights_are_those_of_students_that_inherit_nothing():
+    fresh = CANDIDATES._replace(students=STUDENTS._replace(kind="random_init"))
+    for name in ("SynFlow", "NASWOT", "gradient norm", "SNIP"):
+        ours = scores(f"{name}, random weights")
+        np.testing.assert_array_equal(ours, BASELINES[name](fresh))
+        assert not np.array_equal(ours, scores(name))
+
+
+def test_two_scores_together_rank_by_their_mean_rank():
+    ranks = [stats.rankdata(scores(name)) for name in ("parameters", "KD loss, recalibrated")]
+    np.testing.assert_array_equal(scores("parameters and KD loss"), np.mean(ranks, axis=0))
 
 
 def test_few_baselines_look_at_records():
     assert set(MEASURING) < set(BASELINES)
     assert CANDIDATES.records is None
-    assert len(NETWORK_BASELINES) == 12
+    assert len(NETWORK_BASELINES) == 18
 
 
 def test_counts_are_those_of_the_cost_module():

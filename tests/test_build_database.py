@@ -123,7 +123,7 @@ def test_students_of_two_teachers_are_not_mixed(tmp_path, engine, monkeypatch, c
     monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
     capsys.readouterr()
     build_database.build_database(few, workdir)
-    assert "Note: they come from another teacher" in capsys.readouterr().out
+    assert "come from another teacher, or from other images" in capsys.readouterr().out
     monkeypatch.setattr(prepare, "origin_of", lambda images, teacher: other)
     with pytest.raises(UserError, match="come from another teacher, or from other images"):
         build_database.build_database(experiment(4, 2), workdir)

@@ -1,5 +1,6 @@
 import errno
 import os
+import pathlib
 import shutil
 from typing import Any, NamedTuple
 
@@ -207,3 +208,29 @@ def test_what_cannot_be_read_now_is_kept(saved, tmp_path, monkeypatch, error):
         with pytest.raises(UnreadableError, match=rf"cannot read {folder} \(Too many open files"):
             snapshots.restore_or_discard(example())
     assert checkpoints.read_metadata(folder)["name"] == "a"
+
+
+def test_arrays_that_may_not_be_looked_at_are_kept(saved, tmp_path, monkeypatch):
+    """Orbax takes them for missing."""
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    stat = pathlib.Path.stat
+
+    def refuse(path, **options):
+        if path == folder / "3" / "arrays" / "_METADATA":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "stat", refuse)
+        with pytest.raises(UnreadableError, match="Permission denied"):
+            checkpoints.restore(folder, example())
+    assert checkpoints.restore(folder, example())[1]["name"] == "a"
+
+
+def test_arrays_that_are_gone_are_damage(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    shutil.rmtree(folder / "3" / "arrays")
+    with pytest.raises(UserError, match="is damaged: remove it"):
+        checkpoints.restore(folder, example())

@@ -29,6 +29,7 @@ from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import comparison, evaluate, prepare, search, verification
+from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import chosen_student, read_student
 from dass_jax.workflow.distill import run_distillation
@@ -40,6 +41,7 @@ from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
 from dass_jax.workflow.scorer import CandidateScorer, make_scorer, predict_students
 from dass_jax.workflow.search import run_search
+from dass_jax.workflow.task_arrays import embed_students
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 TASKS = ("digits", "gratings", "shapes", "strokes")
@@ -435,7 +437,14 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
     assert len(set(alone)) > 1
 
 
-def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished):
+def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, monkeypatch):
+    embedded = []
+
+    def counted(settings, context, architectures, student_ids):
+        embedded.append(len(student_ids))
+        return embed_students(settings, context, architectures, student_ids)
+
+    monkeypatch.setattr(scorer_module, "embed_students", counted)
     spec = experiment.task(UNSEEN)
     teacher = prepare.load_teacher(experiment, finished, spec)
     predictor = load_predictor(finished.predictor, experiment)
@@ -444,7 +453,9 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished):
     candidates = CandidateScorer(make_scorer(predictor, spec, teacher, batch_size=2))
     one_by_one = [candidates(rows(students, own), own) for own in np.split(ids, 5)]
     order, known, labels = np.asarray([3, 1, 0, 4, 2]), np.asarray([4, 1]), np.asarray([0.3, 0.7])
+    assert embedded == [2] * 5
     renewed = candidates.renewed(order, known, labels)
+    assert embedded == [2] * 5
     scorer = make_scorer(predictor, spec, teacher, batch_size=5)
     np.testing.assert_allclose(
         scorer(students, ids).mean, [one.mean.item() for one in one_by_one], rtol=1e-5

@@ -12,7 +12,7 @@ from test_meta_training import CONFIG, PREDICTOR, assert_same, learnable_tasks
 
 from dass_jax import meta_training
 from dass_jax.errors import UserError
-from dass_jax.folds import by_judges, make_folds
+from dass_jax.folds import by_judges, make_folds, spearman_of_others_choice
 from dass_jax.metrics import correlate
 
 TASKS = learnable_tasks(3, seed=0)
@@ -105,3 +105,18 @@ def test_a_support_that_leaves_nothing_to_predict_is_refused():
     config = dataclasses.replace(CONFIG, support_students=10)
     with pytest.raises(UserError, match="support_students is 10, but tasks have 10 students"):
         meta_training.meta_train(PREDICTOR, TASKS, TASKS, config)
+
+
+def test_a_task_has_no_say_in_the_evaluation_that_judges_it():
+    history = np.array([[0.9, 0.1, 0.2], [0.2, 0.8, 0.3], [0.1, 0.2, 0.7], [0.3, 0.8, 0.1]])
+    # the others of task 0 like the second best together, and so on
+    expected = []
+    for task in range(3):
+        others = np.delete(history, task, axis=1).mean(1)
+        expected.append(history[np.flatnonzero(others == others.max())[0], task])
+    np.testing.assert_array_equal(spearman_of_others_choice(history), expected)
+    changed = history.copy()
+    changed[:, 0] = changed[::-1, 0]
+    moved = spearman_of_others_choice(changed)[0]
+    assert moved == changed[np.argmax(history[:, 1:].mean(1)), 0]
+    np.testing.assert_array_equal(spearman_of_others_choice(history[:, :1]), [0.9])

@@ -2,6 +2,7 @@
 
 import collections
 import errno
+import os
 import shutil
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from dass_jax import checkpoints, logit_cache, resnet
 from dass_jax.data.augmentation import Augmentation, augment
-from dass_jax.errors import UserError
+from dass_jax.errors import UnreadableError, UserError
 from dass_jax.evaluation import Split
 from dass_jax.logit_cache import LogitCache, read_rows, write_view
 from dass_jax.search_space import ResNetSpace
@@ -243,3 +244,17 @@ def test_a_disk_that_fills_up_is_one_line_and_keeps_earlier_views(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["view0000"]
     assert computed == [0, 1]
     assert load(tmp_path / "cache", views=3)[1] == 2
+
+
+def test_a_view_that_cannot_be_read_now_is_not_computed_again(tmp_path, monkeypatch):
+    logits = cache(tmp_path / "cache")
+    logits.fill(1)
+
+    def refuse(*arguments):
+        raise ValueError(f"UNAVAILABLE: {os.strerror(errno.EIO)}")
+
+    monkeypatch.setattr(checkpoints, "open_array", refuse)
+    for use in (lambda: logits.fill(1), lambda: logits.view(0)):
+        with pytest.raises(UnreadableError, match="cannot read"):
+            use()
+    assert logit_cache.missing_views(logits.folder, 1) == 0

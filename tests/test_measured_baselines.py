@@ -84,7 +84,12 @@ def test_without_a_curve_there_is_no_short_distillation():
         measured.short_distillation(students)
 
 
-@pytest.mark.parametrize("name", MEASURING[1:])
+def test_whole_distillation_is_the_recorded_accuracy():
+    final = np.linspace(0.5, 0.9, MEASURED)
+    np.testing.assert_array_equal(measured.full_distillation(measured_students(final)), final)
+
+
+@pytest.mark.parametrize("name", MEASURING[2:])
 def test_regression_never_sees_a_students_own_label(name):
     final = np.random.default_rng(0).uniform(0.3, 0.9, MEASURED)
     before = BASELINES[name](measured_students(final))

@@ -55,6 +55,17 @@ def test_spread_images_are_those_of_one_device(results, transform):
     assert_close(results[f"{transform}/3"], results["one/11"], 3, 1e-4, 1e-5)
 
 
+@pytest.mark.parametrize("transform", ["jit", "pmap"])
+@pytest.mark.parametrize(("spread", "calls"), [("networks", 14), ("images", 2)])
+def test_an_evaluation_in_several_calls_counts_every_image_once(results, spread, transform, calls):
+    """Of 27 images, two on each device at a time."""
+    ours, alone = results[f"evaluated/{spread}/{transform}"], results["evaluated/one"]
+    assert (ours["calls"], alone["calls"]) == (calls, 14)
+    counts = [np.round(27 * run["accuracy"]) for run in (ours, alone)]
+    np.testing.assert_array_equal(*counts)
+    assert len(set(alone["accuracy"].tolist())) > 1
+
+
 @pytest.mark.parametrize("size", [3, 11])
 def test_jit_and_pmap_run_the_same_function(results, size):
     assert_close(results[f"pmap/{size}"], results[f"jit/{size}"], size, 1e-6, 1e-7)

@@ -231,7 +231,8 @@ def test_every_ablation_changes_something():
     path = next(path for path in CONFIGS if path.stem == "ablations")
     names = runpy.run_path(str(path))
     build = names["get_config"]
-    variants = [build(variant) for variant in ("STA", "S", "STAD", *names["VARIANTS"])]
+    changed = [f"STA_{name}" for name in names["CHANGES"]]
+    variants = [build(name) for name in ("STA", "S", "STAD", *changed, *names["WHOLE"])]
     seen = {(from_config(v).predictor, from_config(v).meta) for v in variants}
     assert len(seen) == len(variants)
 

@@ -52,3 +52,17 @@ def test_perfect_predictions_promise_no_certainty():
     known = accuracies, accuracies == accuracies, np.array([0.8]), np.array([0.1])
     calibration = calibrate(np.stack([accuracies, accuracies]), *known)
     assert calibration.common_error > 0
+
+
+def test_a_spread_that_nobody_calibrated_does_not_count():
+    """Each task has one judge among three members."""
+    rng = np.random.default_rng(0)
+    members, *known = labelled(rng, 3, 20)
+    alone = np.where(np.eye(3, dtype=bool)[:, :, None], members, np.nan)
+    calibration = calibrate(alone, *known)
+    wide, narrow = np.array([[0.1], [0.5], [0.9]]), np.array([[0.5], [0.5], [0.5]])
+    widths = [with_intervals(calibration, one, 0.8, 0.1).half_width for one in (wide, narrow)]
+    np.testing.assert_array_equal(*widths)
+    errors = np.abs(np.nanmean(alone, axis=0) - known[0])
+    units = (known[2] - known[3])[:, None]
+    assert np.mean(errors <= widths[0] * units / 0.7) == pytest.approx(COVERAGE, abs=0.03)

@@ -7,6 +7,11 @@ from dass_jax import cost, resnet
 from dass_jax.baselines.candidates import Candidates
 
 
+def nothing(candidates: Candidates) -> Float[np.ndarray, " N"]:
+    """The same for all students: measures average over ties, so this is a choice at random."""
+    return np.zeros(len(candidates.students.student_ids))
+
+
 def num_params(candidates: Candidates) -> Float[np.ndarray, " N"]:
     """Trainable parameters."""
     students = candidates.students

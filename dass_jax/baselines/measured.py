@@ -18,6 +18,7 @@ MEASURED_STUDENTS = 8
 SPLITS = 20
 SHORT_DISTILLATION = "a third of KD"
 FEW_SHOT_REGRESSION = f"regression on {MEASURED_STUDENTS} students"
+FULL_DISTILLATION = "all of KD, validation accuracy"
 REPEATED_REGRESSION = f"{FEW_SHOT_REGRESSION}, {SPLITS} times"
 # the share of its epochs that short distillation takes, at least
 _SHARE = 1 / 3
@@ -82,6 +83,22 @@ def short_distillation(candidates: Candidates) -> Float[np.ndarray, " N"]:
     """
     records = _records(candidates, SHORT_DISTILLATION)
     return np.asarray([early_evaluation(record)[1] for record in records], float)
+
+
+def full_distillation(candidates: Candidates) -> Float[np.ndarray, " N"]:
+    """Validation accuracy of a whole distillation: what choosing by measurements comes to.
+
+    Args:
+      candidates: N students with records.
+
+    Returns:
+      One accuracy per student, in [0, 1].
+
+    Raises:
+      UserError: If there are no records of these students.
+    """
+    records = _records(candidates, FULL_DISTILLATION)
+    return column(records, "final_accuracy").astype(float)
 
 
 def architecture_features(candidates: Candidates) -> Float[np.ndarray, "N F"]:

@@ -129,9 +129,8 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
         shutil.rmtree(unfinished, ignore_errors=True)
         console.print(f"students {spec.name}: done before")
         origin = prepare.saved_origin(workdir, spec)
-        facts = db.read_facts(workdir.database, spec.name)
-        if origin is not None and not db.is_of_origin(facts, origin):
-            console.print(f"Note: they come from another teacher than {spec.name} has now.")
+        if note := db.foreign(workdir.database, spec.name, origin):
+            console.print(note)
         return
     images = prepare.load_images(experiment, spec)
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)

@@ -39,6 +39,8 @@ class Row(NamedTuple):
       method: The method's name.
       ranking: How it ranks the students.
       intervals: Of that, over students.
+      margin: The first predictor's Spearman less the method's, on the same measurements.
+      margin_interval: Of this difference.
       seconds: Per student.
       coverage: As in ``Scores``.
     """
@@ -47,6 +49,8 @@ class Row(NamedTuple):
     method: str
     ranking: Ranking
     intervals: Intervals
+    margin: float
+    margin_interval: Interval
     seconds: float
     coverage: float | None
 
@@ -78,13 +82,11 @@ class _Compared(NamedTuple):
     Attributes:
       row: The row.
       samples: The method's bootstrap samples.
-      margin: The first predictor's Spearman less the method's, on the same measurements.
-      margin_samples: The same in every sample.
+      margin_samples: The row's margin in every sample.
     """
 
     row: Row
     samples: Ranking
-    margin: float
     margin_samples: Float[np.ndarray, " B"]
 
 
@@ -109,12 +111,13 @@ def _compare_task(task: UnseenTask, first: str, draws: np.ndarray) -> dict[str, 
         reference, reference_samples = references[scores.saw_last]
         value, samples = ranked(scores.values, measured)
         intervals = Intervals(*map(ranking.interval, samples))
-        compared[method] = _Compared(
-            Row(task.name, method, value, intervals, scores.seconds, scores.coverage),
-            samples,
-            float(reference.spearman - value.spearman),
-            reference_samples.spearman - samples.spearman,
-        )
+        margin = float(reference.spearman - value.spearman)
+        margins = reference_samples.spearman - samples.spearman
+        row = Row(
+            task.name, method, value, intervals, margin, ranking.interval(margins),
+            scores.seconds, scores.coverage,
+        )  # fmt: skip
+        compared[method] = _Compared(row, samples, margins)
     return compared
 
 
@@ -152,7 +155,7 @@ def _summary(method: str, compared: Sequence[Mapping[str, _Compared]], seed: int
         Intervals(
             *(over_tasks(of_measure) for of_measure in zip(*(o.samples for o in own), strict=True))
         ),
-        float(np.mean([one.margin for one in own])),
+        float(np.mean([one.row.margin for one in own])),
         over_tasks([one.margin_samples for one in own]),
         float(np.mean(covered)) if covered else None,
     )

@@ -1,10 +1,11 @@
 """Distils chosen students with several seeds and keeps the trained networks."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from dass_jax.distillation import (
 )
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.recipe import digest, plain
+from dass_jax.recipe import Recipe, digest, plain
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, write_json
@@ -88,25 +89,38 @@ def distil_students(
     paths = [_path(experiment, config, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
         checkpoints.require_recipe(path, "the student", recipe)
-    pairs = zip(paths, students, strict=True)
-    missing = {path: student for path, student in pairs if not checkpoints.exists(path)}
+    wanted = dict(zip(paths, students, strict=True))
+    missing = {path: one for path, one in wanted.items() if not checkpoints.exists(path)}
     if missing:
-        names = [str(path.relative_to(folder)) for path in missing]
-        unfinished = {"students": names, "replicate": replicate}
-        own = recipe | unfinished
-        # a folder for each set of students: others may come in between
-        snapshots = Snapshots(folder / "unfinished" / digest(own), "the unfinished students", own)
-        trained = list(missing.values())
+        snapshots = _snapshots(recipe, folder, wanted, replicate)
+        # all are trained already if a run was killed while it kept them one by one
+        together = wanted if snapshots.exist() else missing
+        if together is missing:
+            snapshots = _snapshots(recipe, folder, missing, replicate)
+        trained = list(together.values())
         result = _distil(experiment, config, assignment, trained, replicate, snapshots, title)
-        seconds = snapshots.seconds / len(missing)
-        for row, (path, student) in enumerate(missing.items()):
+        seconds = snapshots.seconds / len(together)
+        for row, (path, student) in enumerate(together.items()):
+            if path not in missing:
+                continue
             metadata = _describe(experiment, student, result, row)
             metadata |= {"recipe": recipe, "seconds": seconds}
             masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
             dense = resnet.cut(experiment.space, masked, student.architecture)
             checkpoints.save(path, 0, dense, metadata)
         snapshots.remove()
+        with contextlib.suppress(OSError):  # of other students, there is more
+            (folder / "unfinished").rmdir()
     return [checkpoints.read_metadata(path) for path in paths]
+
+
+def _snapshots(
+    recipe: Recipe, folder: pathlib.Path, students: Iterable[pathlib.Path], replicate: int
+) -> Snapshots:
+    """Where students in training are saved; a folder for each set, others may come in between."""
+    names = [str(path.relative_to(folder)) for path in students]
+    own = recipe | {"students": names, "replicate": replicate}
+    return Snapshots(folder / "unfinished" / digest(own), "the unfinished students", own)
 
 
 def _kept(experiment: Experiment, workdir: Workdir, spec: TaskSpec, path: pathlib.Path) -> Result:

@@ -11,6 +11,7 @@ import numpy as np
 from dass_jax import database as db
 from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.measured import (
+    FULL_DISTILLATION,
     MEASURED_STUDENTS,
     REPEATED_REGRESSION,
     SHORT_DISTILLATION,
@@ -96,7 +97,7 @@ def _measuring_seconds(name: str, records: Sequence[db.StudentRecord]) -> float:
     seconds = float(np.mean([record.seconds for record in records]))
     if name == SHORT_DISTILLATION:
         return seconds * float(np.mean([early_evaluation(record)[0] for record in records]))
-    if name == REPEATED_REGRESSION:
+    if name in (FULL_DISTILLATION, REPEATED_REGRESSION):
         return seconds  # all splits together measure nearly every student
     return (MEASURED_STUDENTS + 1) * seconds / len(records)
 
@@ -185,6 +186,8 @@ def evaluate_task(
         raise UserError(f"task {spec.name} has fewer than three measured students")
     images = prepare.load_images(experiment, spec)
     teacher = prepare.load_teacher(experiment, workdir, spec, images)
+    if note := db.foreign(database, spec.name, prepare.saved_origin(workdir, spec)):
+        console.print(note)
     architectures = db.architectures_of(experiment.space, replicates[0])
     ids = db.column(replicates[0], "student_id").astype(np.int32)
     candidates = baseline_candidates(

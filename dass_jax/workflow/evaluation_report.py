@@ -72,12 +72,15 @@ def verdict(tasks: Sequence[UnseenTask], summaries: Sequence[Summary]) -> list[s
             f"{mean:.2f}, of one measurement with another one of the same students."
         )
     untrained = [s for s in summaries if s.method in BASELINES and s.method not in MEASURING]
-    if untrained:
-        best = max(untrained, key=lambda summary: summary.ranking.spearman)
-        sentences.append(
-            f"The best baseline without training is {best.method}, {best.ranking.spearman:.2f}; "
-            f"the margin is {_with_interval(best.margin, best.margin_interval, '+.2f')}."
-        )
+    # what has measured students of the task is another class
+    others = [s for s in summaries[1:] if s.method not in BASELINES and s.coverage is not None]
+    for what, group in (("baseline without training", untrained), ("other predictor", others)):
+        if group:
+            best = max(group, key=lambda summary: summary.ranking.spearman)
+            sentences.append(
+                f"The best {what} is {best.method}, {best.ranking.spearman:.2f}; "
+                f"the margin is {_with_interval(best.margin, best.margin_interval, '+.2f')}."
+            )
     if first.coverage is not None:
         sentences.append(f"Its 90 % intervals hold {_covered(first.coverage)} of the accuracies.")
     return sentences
@@ -90,6 +93,7 @@ def _described(task: UnseenTask) -> str:
         f"{task.name}: {students} students of {100 * mean.min():.1f} to {100 * mean.max():.1f} %, "
         f"teacher {100 * task.teacher_accuracy:.1f} %, chance {100 * task.chance:.1f} %, "
         f"test-retest {retest}"
+        + ("" if len(task.measured) > 1 else "; what measures is judged by what it measured")
     )
 
 
@@ -145,17 +149,17 @@ def as_csv(tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence
     ends = [f"{name}_{end}" for name in Intervals._fields for end in Interval._fields]
     writer.writerow(
         ["task", "method", *Ranking._fields, *ends, "test_retest", "coverage", "margin",
-         "seconds_per_student"]
+         "margin_low", "margin_high", "seconds_per_student"]
     )  # fmt: skip
     for row in rows:
         writer.writerow(
             [row.task, row.method, *row.ranking, *itertools.chain(*row.intervals),
-             retests[row.task], row.coverage, None, row.seconds]
+             retests[row.task], row.coverage, row.margin, *row.margin_interval, row.seconds]
         )  # fmt: skip
     for one in summaries:
         writer.writerow(
             [MEAN, one.method, *one.ranking, *itertools.chain(*one.intervals), None, one.coverage,
-             one.margin, None]
+             one.margin, *one.margin_interval, None]
         )  # fmt: skip
     return buffer.getvalue()
 

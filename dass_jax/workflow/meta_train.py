@@ -17,7 +17,7 @@ from dass_jax.console import console, duration, print_table, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.folds import Folds, by_judges, make_folds
+from dass_jax.folds import Folds, by_judges, make_folds, spearman_of_others_choice
 from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.meta_training import (
@@ -36,9 +36,13 @@ from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
 from dass_jax.workflow.task_arrays import (
     complete_records,
     labelled_task,
+    labels_of,
     stack_tasks,
 )
 from dass_jax.workflow.training_log import event_writer, write_history
+
+# validation and test accuracies of the same networks
+OTHER_IMAGES = "other images"
 
 
 class _Tasks(NamedTuple):
@@ -104,7 +108,7 @@ def run_meta_training(
 
 
 def _print_summary(metadata: dict[str, Any]) -> None:
-    """Prints how the predictor ranks the tasks that it was selected by, beside what is free."""
+    """Prints how the predictor ranks the tasks that judge it, beside what is free."""
     scores = metadata["spearman"]
     methods = list(next(iter(scores.values())))
     means = {name: float(np.mean([row[name] for row in scores.values()])) for name in methods}
@@ -114,7 +118,8 @@ def _print_summary(metadata: dict[str, Any]) -> None:
     ]
     title = (
         f"Predictor of episode {metadata['episode']}, {duration(metadata['seconds'])}: Spearman on "
-        "the tasks that selected it"
+        "the tasks that judge it, each at the episode that the others choose; "
+        f"{OTHER_IMAGES} tell how noisy the labels are"
     )
     print_table(title, ["task", *methods], rows)
 
@@ -199,13 +204,17 @@ def _spearman(
     experiment: Experiment, workdir: Workdir, result: MetaResult
 ) -> dict[str, dict[str, float]]:
     """Rank correlations on the selecting tasks: the predictor's, and those of what is recorded."""
-    (best,) = (entry for entry in result.history if entry["episode"] == result.episode)
+    history = np.asarray([entry["spearman_per_task"] for entry in result.history])
     scores = {}
-    for spec, own in zip(_judges(experiment), best["spearman_per_task"], strict=True):
+    judges = _judges(experiment)
+    for spec, own in zip(judges, spearman_of_others_choice(history), strict=True):
         records = db.first_replicate(db.read_records(workdir.database, spec.name))
-        measured = db.column(records, experiment.target)
+        measured = labels_of(experiment, workdir, spec, records)
         recorded = {name: baseline(records) for name, baseline in RECORDED.items()}
-        scores[spec.name] = {"predictor": own} | {
-            name: correlate(values, measured).spearman for name, values in recorded.items()
-        }
+        valid, test = (db.column(records, n) for n in ("final_accuracy", "test_accuracy"))
+        scores[spec.name] = (
+            {"predictor": float(own)}
+            | {name: correlate(values, measured).spearman for name, values in recorded.items()}
+            | {OTHER_IMAGES: correlate(valid, test).spearman}
+        )
     return scores

@@ -135,9 +135,10 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
     caching = views * sizes.train * _teacher_flops(experiment, sizes.num_classes)
     params, stats = memory.network_bytes(experiment.space, sizes.num_classes)
     teacher_disk = 0 if trained else params + stats + OVERHEAD_BYTES
-    # a snapshot has momentum, too; the one before goes when it is complete
-    together = population_size(settings) if any(missing) else 1
-    unfinished = 2 * (together * (2 * params + stats) + OVERHEAD_BYTES)
+    # a snapshot has momentum, too, a teacher's its best evaluation; the one before goes later
+    of_teacher = 0 if trained or spec.teacher else 3 * params + 2 * stats
+    of_students = (2 * params + stats) * population_size(settings) if any(missing) else 0
+    unfinished = 2 * (max(of_teacher, of_students) + OVERHEAD_BYTES)
     return TaskPlan(
         spec=spec,
         sizes=sizes,

@@ -123,7 +123,8 @@ def saved_origin(workdir: Workdir, spec: TaskSpec) -> dict[str, str] | None:
     if not has_teacher(workdir, spec):
         return None
     metadata = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
-    return {name: metadata[name] for name in ("images_digest", "weights_digest")}
+    names = ("images_digest", "weights_digest")
+    return {n: metadata[n] for n in names} if set(names) <= set(metadata) else None
 
 
 def ensure_teacher(

@@ -116,17 +116,24 @@ def take_students(students: StudentInputs, rows: Int[np.ndarray, " M"]) -> Stude
 class CandidateScorer:
     """Scores the candidates of a search, and keeps them as the predictor sees them."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        """Starts with no candidate."""
-        self._scorer = scorer
+    def __init__(self, scorer: Scorer, *, keep: bool = True) -> None:
+        """Starts with no candidate.
+
+        Args:
+          scorer: What scores them.
+          keep: Whether candidates are kept; ``renewed`` needs them.
+        """
+        self._scorer, self._keep = scorer, keep
         self._met: list[StudentInputs] = []
 
     def __call__(
         self, architectures: Architecture, student_ids: Int[np.ndarray, " K"]
     ) -> Prediction:
         """As ``Scorer``, for the next K candidates; ids count candidates from 0 on."""
-        self._met.append(self._scorer.embed(architectures, student_ids))
-        return self._scorer.predict(self._met[-1])
+        students = self._scorer.embed(architectures, student_ids)
+        if self._keep:
+            self._met.append(students)
+        return self._scorer.predict(students)
 
     def renewed(
         self,

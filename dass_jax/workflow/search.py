@@ -182,7 +182,9 @@ def _rank(task: _Task) -> _Ranking:
         model, budget, fit = _costs(experiment, task.workdir, task.images.num_classes)
     with task.progress.phase("search"):
         size = min(BATCH_SIZE, config.step)
-        scorer = CandidateScorer(make_scorer(task.predictor, task.spec, task.teacher, size))
+        scorer = CandidateScorer(
+            make_scorer(task.predictor, task.spec, task.teacher, size), keep=bool(config.verify)
+        )
         problem = SearchProblem(model, budget, scorer)
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
         ranked = ALGORITHMS[config.algorithm](problem, key, config)

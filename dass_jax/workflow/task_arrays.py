@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from dass_jax import cost, functional, probing, resnet
 from dass_jax import database as db
+from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
@@ -236,6 +237,26 @@ def complete_records(
     return labels
 
 
+def labels_of(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, records: Sequence[db.StudentRecord]
+) -> Float[np.ndarray, " N"]:
+    """The accuracies that a predictor learns of a source task's students, fractions.
+
+    Raises:
+      UserError: If both splits shall count, and the database does not tell their sizes.
+    """
+    if experiment.target != "pooled_accuracy":
+        return db.column(records, experiment.target).astype(float)
+    sizes = db.read_facts(workdir.database, spec.name).get("images")
+    if not isinstance(sizes, dict) or not {"valid", "test"} <= set(sizes):
+        raise UserError(
+            f"{workdir.database} does not tell how many images task {spec.name} has: use the "
+            "target final_accuracy"
+        )
+    accuracies = [db.column(records, name) for name in ("final_accuracy", "test_accuracy")]
+    return np.average(accuracies, axis=0, weights=[sizes["valid"], sizes["test"]])
+
+
 def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskBatch:
     """A task of the database with its measured students.
 
@@ -244,10 +265,12 @@ def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> T
     """
     records = complete_records(experiment, workdir, spec)
     context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
+    if note := db.foreign(workdir.database, spec.name, prepare.saved_origin(workdir, spec)):
+        console.print(note)
     ids = db.column(records, "student_id").astype(np.int32)
     architectures = db.architectures_of(experiment.space, records)
     students = embed_students(experiment, context, architectures, ids)
-    return task_of(context, students, db.column(records, experiment.target))
+    return task_of(context, students, labels_of(experiment, workdir, spec, records))
 
 
 def stack_tasks(tasks: Sequence[TaskBatch]) -> TaskBatch:
