@@ -63,6 +63,8 @@ def get_config():
     config.predictor.inputs = "KC"
     config.predictor.scale = "teacher"
     config.predictor.probe_images = 256
+    # source tasks have no other use for their test images
+    config.target = "pooled_accuracy"
     config.meta.ensemble = 10
     config.meta.held_out = 1
     config.meta.rank_weight = 0.3
