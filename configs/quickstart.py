@@ -23,9 +23,6 @@ def get_config():
         kd.sgd.epochs = 4
         kd.sgd.eval_every = 2
         kd.num_views = 12
-    # larger batches make too few steps of so few images: some teachers come out weak
-    for sgd in (config.teacher.sgd, config.kd.sgd, config.final.sgd):
-        sgd.batch_size = 32
     config.database.students_per_task = 16
     config.database.students_per_batch = 16
     # with few source tasks, little that is comparable between tasks serves better than graphs and
