@@ -16,7 +16,7 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir
-from dass_jax.workflow import recipes
+from dass_jax.workflow import prepare, recipes
 from dass_jax.workflow.build_database import build_database
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
@@ -76,3 +76,16 @@ def test_a_task_may_train_its_teacher_in_its_own_way():
     assert settings.teacher_of(digits) == settings.teacher
     assert "teacher_epochs" not in recipes.teacher_recipe(settings, digits)["images"]
     assert recipes.teacher_recipe(settings, shapes)["images"]["teacher_epochs"] == 5
+
+
+@pytest.mark.parametrize(("reached", "told"), [(0.35, True), (0.9, False)])
+def test_a_teacher_that_only_guesses_is_doubted(tmp_path, capsys, monkeypatch, reached, told):
+    settings = experiment(valid_per_class=10)
+    spec = settings.task("shapes")
+    images = prepare.load_images(settings, spec)
+    variables = resnet.init(settings.space, jax.random.key(0), num_classes=4)
+    trained = teacher.TeacherResult(variables, reached, 1, [(1, reached)], 1.0)
+    monkeypatch.setattr(teacher, "train_teacher", lambda *arguments, **named: trained)
+    prepare.ensure_teacher(settings, Workdir(tmp_path), spec, images)
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("hardly more than chance: students have nothing to learn" in text) == told

@@ -115,6 +115,13 @@ def adopt_teacher(
     return TeacherResult(variables, accuracy, 0, [], time.monotonic() - begin)
 
 
+def is_guessing(measured: float, num_classes: int, num_images: int) -> bool:
+    """Whether an accuracy, a fraction of so many images, is hardly more than chance."""
+    chance = 1 / num_classes
+    # two standard errors of who guesses
+    return measured <= chance + 2 * math.sqrt(chance * (1 - chance) / num_images)
+
+
 def doubt_of(measured: float, given: float | None, num_classes: int, num_images: int) -> str | None:
     """What is suspicious in the accuracy of a given teacher, or None.
 
@@ -124,9 +131,7 @@ def doubt_of(measured: float, given: float | None, num_classes: int, num_images:
       num_classes: Classes of the images.
       num_images: How many were measured on.
     """
-    chance = 1 / num_classes
-    # two standard errors of who guesses
-    if measured <= chance + 2 * math.sqrt(chance * (1 - chance) / num_images):
+    if is_guessing(measured, num_classes, num_images):
         return (
             f"reaches {percent(measured)} on the validation images, hardly more than chance: its "
             "classes may be in another order, or its images normalised in another way"

@@ -23,7 +23,12 @@ from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
-from dass_jax.workflow.given_teacher import adopt_teacher, require_same_weights, weights_digest
+from dass_jax.workflow.given_teacher import (
+    adopt_teacher,
+    is_guessing,
+    require_same_weights,
+    weights_digest,
+)
 from dass_jax.workflow.recipes import teacher_recipe
 from dass_jax.workflow.training_bar import training_bar
 
@@ -167,6 +172,12 @@ def _train(
         )  # fmt: skip
     _keep(experiment, workdir, spec, images, result)
     snapshots.remove()
+    if is_guessing(result.accuracy, images.num_classes, len(images.valid.labels)):
+        console.print(
+            f"Note: the teacher of {spec.name} reaches {percent(result.accuracy)} on the "
+            "validation images, hardly more than chance: students have nothing to learn from it. "
+            "Lower teacher.sgd.learning_rate, train it for more epochs, or leave the task out."
+        )
     return result
 
 
