@@ -1,7 +1,7 @@
 """All baselines by name, as tables show them; higher is better.
 
 Zero-cost proxies were proposed for networks with random weights. Here, students have inherited the
-teacher's, so each proxy comes with both.
+teacher's, so four proxies come with both; what departs from DisWOT's paper stands with it.
 """
 
 import functools
@@ -30,7 +30,7 @@ def _on_random_weights(candidates: Candidates, *, baseline: Baseline) -> Float[n
     return baseline(candidates._replace(students=candidates.students._replace(kind="random_init")))
 
 
-# each as its paper has it, and on inherited weights
+# scored twice: on inherited weights, and on random ones as in their papers
 _PROXIES: dict[str, Baseline] = {
     "SynFlow": synflow.synflow,
     "NASWOT": naswot.naswot,

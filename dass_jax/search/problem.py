@@ -5,7 +5,7 @@ Dimension letters: N scored candidates, K candidates of one call, S stages, D bl
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import numpy as np
@@ -140,7 +140,10 @@ def _identity(widths: Array | np.ndarray) -> bytes:
     return np.asarray(widths, np.int32).tobytes()
 
 
-def rows(architectures: Architecture, chosen: Iterable[int] | np.ndarray) -> Architecture:
-    """Some of K architectures, on the host."""
+Tree = TypeVar("Tree")
+
+
+def rows(tree: Tree, chosen: Iterable[int] | np.ndarray) -> Tree:
+    """Some of K architectures, or of anything whose leaves have a leading axis K, on the host."""
     places = np.asarray(list(chosen), int)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[places], architectures)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[places], tree)

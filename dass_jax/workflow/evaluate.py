@@ -25,13 +25,14 @@ from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.retest import retest_correlation
+from dass_jax.search.problem import rows
 from dass_jax.search_space import Architecture
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
-from dass_jax.workflow.scorer import Scorer, make_scorer, take_students
+from dass_jax.workflow.scorer import Scorer, make_scorer
 
 
 class Scores(NamedTuple):
@@ -129,7 +130,7 @@ def _few_shot_predictions(
     """
     scores = np.zeros(len(labels))
     for known, scored in few_shot_split(len(labels)):
-        adapted = scorer.adapted_to(take_students(students, known), labels[known])
+        adapted = scorer.adapted_to(rows(students, known), labels[known])
         predicted = adapted.predict(students).mean
         scores[scored] = (predicted - predicted.mean())[scored]
     return scores

@@ -15,6 +15,7 @@ from dass_jax.adaptation import Params
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.meta_tasks import Measured
 from dass_jax.predictor.inputs import StudentInputs
+from dass_jax.search.problem import rows
 from dass_jax.search.scoring import adapt_members, predict_members
 from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
@@ -68,10 +69,9 @@ class Scorer:
           K students, on the host; the same for every adaptation to the task.
         """
 
-        def embed(rows: np.ndarray) -> StudentInputs:
-            chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], architectures)
-            settings = self.predictor.settings
-            return embed_students(settings, self.context, chosen, student_ids[rows])
+        def embed(places: np.ndarray) -> StudentInputs:
+            chosen, settings = rows(architectures, places), self.predictor.settings
+            return embed_students(settings, self.context, chosen, student_ids[places])
 
         return self._in_batches(embed, len(student_ids))
 
@@ -82,8 +82,8 @@ class Scorer:
           students: K students, from ``embed``.
         """
 
-        def predict(rows: np.ndarray) -> np.ndarray:
-            task = task_of(self.context, take_students(students, rows))
+        def predict(places: np.ndarray) -> np.ndarray:
+            task = task_of(self.context, rows(students, places))
             return np.asarray(predict_members(self.predictor.module, self.params, task)).T
 
         known = float(self.context.alone.teacher_accuracy), float(self.context.alone.chance)
@@ -93,7 +93,7 @@ class Scorer:
     def _in_batches(self, function: Callable[[np.ndarray], Batched], count: int) -> Batched:
         """Calls a function with places of so many students and joins its results, on the host."""
         places = np.arange(count + -count % self.batch_size) % count
-        found = [jax.device_get(function(rows)) for rows in places.reshape(-1, self.batch_size)]
+        found = [jax.device_get(function(some)) for some in places.reshape(-1, self.batch_size)]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *found)
 
     def adapted_to(self, students: StudentInputs, accuracies: Float[np.ndarray, " M"]) -> "Scorer":
@@ -106,11 +106,6 @@ class Scorer:
         task = task_of(self.context, students, accuracies)
         measured = Measured(task.students, task.accuracies, task.valid)
         return dataclasses.replace(self, params=_adapt(self.predictor, self.context, measured))
-
-
-def take_students(students: StudentInputs, rows: Int[np.ndarray, " M"]) -> StudentInputs:
-    """Some of K embedded students, on the host."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], students)
 
 
 class CandidateScorer:
@@ -149,8 +144,8 @@ class CandidateScorer:
           accuracies: What was measured of those, fractions.
         """
         met = jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._met)
-        adapted = self._scorer.adapted_to(take_students(met, measured_ids), accuracies)
-        return adapted.predict(take_students(met, student_ids))
+        adapted = self._scorer.adapted_to(rows(met, measured_ids), accuracies)
+        return adapted.predict(rows(met, student_ids))
 
 
 def _adapt(
