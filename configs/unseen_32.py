@@ -29,6 +29,7 @@ UNSEEN = {
     "cub": {
         "source": "cub-200-2010.zip",
         "classes": tuple(range(130)),
+        "train_per_class": 12,
         "valid_per_class": 4,
         **FINE_TUNED,
     },
@@ -44,8 +45,31 @@ UNSEEN = {
 }
 
 
+def _source_tasks():
+    """Splits of Tiny-ImageNet's classes: many and few classes, many and few images of each."""
+    splits = class_splits(200, num_train_splits=6, num_valid_splits=2, classes_per_split=20, seed=0)
+    selecting = {label for split in splits.valid for label in split}
+    others = [label for label in range(200) if label not in selecting]
+    tasks = split_tasks(TINY_IMAGENET, splits, valid_per_class=50)
+    for name, task in tasks.items():
+        is_strong = task["role"] == "meta_valid" or int(name[-1]) % 2
+        task |= {"teacher_epochs": 8, **FINE_TUNED} if is_strong else {"teacher_epochs": 12}
+        task["train_per_class"] = 150 if task["role"] == "meta_train" else 60
+    for number in range(2):
+        tasks[f"wide{number}"] = {
+            "role": "meta_train",
+            "source": TINY_IMAGENET,
+            "classes": tuple(others[number::2]),
+            "train_per_class": 15,
+            "valid_per_class": 12,
+            "teacher_epochs": 8,
+            **FINE_TUNED,
+        }
+    return tasks
+
+
 def get_config():
-    """Ten splits of 20 classes make the predictor, four datasets are unseen."""
+    """Ten splits of 20 and 80 classes make the predictor, four datasets are unseen."""
     config = default_config()
     config.image_size = 32
     config.space.stage_widths = (16, 32, 64, 128)
@@ -82,12 +106,8 @@ def get_config():
         "train_per_class": 100,
         "valid_per_class": 50,
     }
-    splits = class_splits(200, num_train_splits=8, num_valid_splits=2, classes_per_split=20, seed=0)
-    sizes = {"train_per_class": 150, "valid_per_class": 50}
-    for name, task in split_tasks(TINY_IMAGENET, splits, **sizes).items():
-        is_strong = int(name[-1]) % 2
-        teacher = {"teacher_epochs": 8, **FINE_TUNED} if is_strong else {"teacher_epochs": 12}
-        config.tasks[f"tiny_{name}"] = task | teacher
+    for name, task in _source_tasks().items():
+        config.tasks[f"tiny_{name}"] = task
     for name, task in UNSEEN.items():
         config.tasks[name] = {"role": "meta_test", "replicates": 2, **task}
     return config
