@@ -27,7 +27,7 @@ _FORMATS = flags.DEFINE_list(
     "formats",
     None,
     "Which of checkpoint, safetensors, stablehlo and onnx, separated by commas; by default all "
-    "but onnx, which needs dass_jax[onnx].",
+    "but onnx, which needs pip install -e '.[onnx]' in the checkout.",
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another student's export.")
 

@@ -87,7 +87,8 @@ def _read_pytorch(path: pathlib.Path) -> Mapping[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path.name} holds PyTorch weights: pip install 'dass_jax[torch]' to read them"
+            f"{path.name} holds PyTorch weights: pip install -e '.[torch]' in the checkout, "
+            "to read them"
         ) from error
     saved = torch.load(path, map_location="cpu", weights_only=True)
     for name in _NESTED:

@@ -26,7 +26,7 @@ def with_tensorflow(monkeypatch):
 
 def test_without_tensorflow_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    message = r"cifar10 is not prepared in .* TensorFlow, once: pip install 'dass_jax\[catalog\]'"
+    message = r"cifar10 is not prepared in .* TensorFlow, once: pip install -e '\.\[catalog\]'"
     with pytest.raises(UserError, match=message):
         load("cifar10", image_size=8)
 

@@ -38,7 +38,7 @@ TASK = "digits"
 ONNX = importlib.util.find_spec("jax2onnx") is not None
 FORMATS = (*DEFAULT_FORMATS, *(["onnx"] if ONNX else []))
 EVERY_FORMAT = [
-    pytest.param(name, marks=pytest.mark.skipif(name not in FORMATS, reason="needs dass_jax[onnx]"))
+    pytest.param(name, marks=pytest.mark.skipif(name not in FORMATS, reason="needs '.[onnx]'"))
     for name in formats.FORMATS
 ]
 # validation and test accuracy of each seed: the best on validation is not the best on test
@@ -412,7 +412,7 @@ def test_an_unknown_format_is_named(exported, student, tmp_path, requested):
 
 def test_onnx_without_its_packages_is_one_line(student, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    with pytest.raises(UserError, match=r"jax2onnx: pip install 'dass_jax\[onnx\]'"):
+    with pytest.raises(UserError, match=r"jax2onnx: pip install -e '\.\[onnx\]'"):
         export_student(tmp_path / "student", *student, ["onnx"])
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,7 @@
 """Teachers that were trained elsewhere: read, checked, measured, kept."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,15 @@ def test_parameters_that_need_gradients_are_read(tmp_path):
     torch.save({"fc.bias": torch.nn.Parameter(torch.ones(3))}, tmp_path / "teacher.pth")
     found = weights.read_state_dict(tmp_path / "teacher.pth")
     np.testing.assert_array_equal(found["fc.bias"], np.ones(3))
+
+
+def test_without_pytorch_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = tmp_path / "teacher.pth"
+    path.touch()
+    message = r"teacher.pth holds PyTorch weights: pip install -e '\.\[torch\]'"
+    with pytest.raises(UserError, match=message):
+        weights.read_state_dict(path)
 
 
 def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path):

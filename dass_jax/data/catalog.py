@@ -44,8 +44,8 @@ def prepare_catalog(name: str) -> epath.Path:
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f"{name} is not prepared in {tfds_dir()} yet, and preparing it needs TensorFlow, once: "
-            f"pip install 'dass_jax[catalog]', or copy a folder prepared elsewhere as array_record "
-            f"there (or set {TFDS_DIR_VARIABLE})"
+            "pip install -e '.[catalog]' in the checkout, or copy a folder prepared elsewhere as "
+            f"array_record there (or set {TFDS_DIR_VARIABLE})"
         )
     _check_reachable(name)
     console.print(f"preparing {name} with TFDS and TensorFlow")

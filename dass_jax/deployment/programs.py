@@ -70,7 +70,9 @@ def _require(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"ONNX needs the package {module}: pip install 'dass_jax[onnx]'") from error
+        raise UserError(
+            f"ONNX needs the package {module}: pip install -e '.[onnx]' in the checkout"
+        ) from error
 
 
 @contextlib.contextmanager
