@@ -220,7 +220,8 @@ def configured(request):
 
 
 def test_every_configuration_has_tasks_of_all_roles(configured):
-    roles = {spec.role for spec in configured.student_tasks}
+    # of a task that one only wants a student for, none need be measured
+    roles = {spec.role for spec in configured.tasks} - {"pretrain"}
     # or it only trains teachers
     assert roles in ({"meta_train", "meta_valid", "meta_test"}, {"meta_test"})
     names = [spec.name.lower() for spec in configured.tasks]
@@ -260,5 +261,18 @@ def test_what_evaluates_shares_no_class_with_what_trains(configured):
         assert len(set(spec.classes)) == len(spec.classes)
 
 
+def test_the_template_is_about_a_task_of_ones_own():
+    path = next(path for path in CONFIGS if path.stem == "template")
+    experiment = from_config(runpy.run_path(str(path))["get_config"]())
+    (own,) = experiment.with_role("meta_test")
+    assert (own.name, own.source, own.teacher) == ("birds", "birds.zip", "teacher.pth.tar")
+    assert own not in experiment.student_tasks
+    assert len(experiment.with_role("meta_train", "meta_valid")) == 10
+    # predictions are about the final networks while these are equal
+    assert experiment.kd == experiment.final
+    assert experiment.search.limited == ("flops",)
+
+
 def test_the_configurations_are_found():
-    assert {"smoke", "quickstart", "tiny_imagenet_32"} <= {path.stem for path in CONFIGS}
+    found = {path.stem for path in CONFIGS}
+    assert {"smoke", "quickstart", "template", "tiny_imagenet_32"} <= found
