@@ -2,7 +2,8 @@
 
 Command:  export DASS_DATA_DIR=...   # the folder with the five files named below
           bin/train_teacher.py --config=configs/real_teachers_32.py --workdir=work/real_teachers
-Hardware: 2 CPU cores, half an hour. Expected result: see "Datasets" in README.md.
+Hardware: 2 CPU cores, half an hour. Expected result: docs/results.md, which also
+          says what is in the files.
 """
 
 from dass_jax.experiment import default_config

@@ -4,7 +4,8 @@ Command:  export DASS_DATA_DIR=...   # the folder with tiny-imagenet-200.zip and
           for command in build_database meta_train search; do
             bin/$command.py --config=configs/tiny_imagenet_32.py --workdir=work/tiny_imagenet_32
           done
-Hardware: 2 CPU cores, an hour. Expected result: see "Results" in README.md.
+Hardware: 2 CPU cores, an hour. Expected result: docs/results.md, which also says what
+          is in the files.
 """
 
 from dass_jax.data.class_splits import class_splits

@@ -4,7 +4,8 @@ Command:  export DASS_DATA_DIR=...   # the folder with the five files named belo
           for command in build_database meta_train evaluate search; do
             bin/$command.py --config=configs/unseen_32.py --workdir=work/unseen_32
           done
-Hardware: 2 CPU cores, some hours, which ``bin/build_database.py --dry_run`` predicts.
+Hardware: 2 CPU cores, some hours, which ``bin/build_database.py --dry_run`` predicts. What is in
+          the files: docs/results.md.
 
 Every other split's teacher, and those of the three small datasets of photographs, start from a
 teacher of all Tiny-ImageNet classes, which holds out the same validation images; the other splits'
