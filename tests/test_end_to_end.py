@@ -212,6 +212,24 @@ def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
     assert contents(finished) == before
 
 
+def test_results_of_another_teacher_are_refused(experiment, finished, monkeypatch):
+    before, task = contents(finished), experiment.task(UNSEEN)
+    student = chosen_student(experiment, finished, task)
+    other = prepare.saved_origin(finished, task) | {"weights_digest": "0"}
+    monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
+    with pytest.raises(UserError, match=r"the search in .* \(weights_digest was .* is now '0'\)"):
+        run_search(experiment, finished, task)
+    with pytest.raises(UserError, match=r"the student in .* \(weights_digest was .* is now '0'\)"):
+        run_distillation(experiment, finished, task, student)
+    assert contents(finished) == before
+
+
+def test_a_finished_search_is_not_told_of_a_teacher_that_is_gone(experiment, copied):
+    shutil.rmtree(copied.teacher(UNSEEN))
+    with pytest.raises(UserError, match=f"task {UNSEEN} has no teacher"):
+        run_search(experiment, copied, experiment.task(UNSEEN))
+
+
 def test_a_second_search_has_a_name_and_shares_the_networks(experiment, copied, result):
     fewer = dataclasses.replace(experiment.search, top_k=2, rivals=())
     other = dataclasses.replace(experiment, search=fewer)

@@ -30,7 +30,7 @@ from dass_jax.workflow import distill, prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import best_on_validation
 from dass_jax.workflow.export import run_export
-from dass_jax.workflow.recipes import student_recipe, teacher_recipe
+from dass_jax.workflow.recipes import distilled_recipe, teacher_recipe
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 SHAPE = {"depths": [1, 2, 1, 2], "widths": [[3], [2, 4], [8], [5, 7]]}
@@ -78,7 +78,9 @@ def keep_student(experiment, workdir, replicate, **changes):
         "test_accuracy": test,
         "diverged": False,
         "seconds": 1.0,
-        "recipe": student_recipe(experiment, spec, experiment.final),
+        "recipe": distilled_recipe(
+            experiment, spec, experiment.final, prepare.required_origin(experiment, workdir, spec)
+        ),
     } | changes
     masked = random_variables(experiment, replicate)
     dense = resnet.cut(experiment.space, masked, student.architecture)
@@ -93,15 +95,10 @@ def kept(experiment, tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("kept") / "work")
     spec = experiment.task(TASK)
     images = prepare.load_images(experiment, spec)
-    save_teacher(
-        workdir.teacher(TASK) / "checkpoint",
-        TeacherResult(random_variables(experiment, 9), 0.95, 2, [(2, 0.95)], 1.0),
-        {
-            "recipe": teacher_recipe(experiment, spec),
-            "images_digest": prepare.images_digest(images),
-            "test_accuracy": 0.94,
-        },
-    )
+    teacher = TeacherResult(random_variables(experiment, 9), 0.95, 2, [(2, 0.95)], 1.0)
+    metadata = {"recipe": teacher_recipe(experiment, spec), "test_accuracy": 0.94}
+    metadata |= prepare.origin_of(images, teacher)
+    save_teacher(workdir.teacher(TASK) / "checkpoint", teacher, metadata)
     for replicate in range(len(ACCURACIES)):
         keep_student(experiment, workdir, replicate)
     return workdir

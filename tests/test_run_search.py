@@ -16,7 +16,7 @@ from dass_jax.search_space import Architecture
 from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import search_progress, verification
-from dass_jax.workflow.recipes import search_recipe
+from dass_jax.workflow.recipes import distilled_recipe, search_recipe
 from dass_jax.workflow.scorer import CandidateScorer
 
 PREDICTED = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
@@ -96,7 +96,7 @@ def test_fewer_epochs_are_the_schedule_and_another_scale():
 
 
 def recipe(experiment, **changed):
-    given = {"predictor": "p", "records": "r", "teacher_weights": None, "device": None}
+    given = {"predictor": "p", "records": "r", "device": None}
     return search_recipe(experiment, experiment.task("digits"), **given | changed)
 
 
@@ -108,9 +108,17 @@ def test_the_recipe_of_a_search_has_all_that_decides_about_it():
     assert recipe(none) == recipe(dataclasses.replace(none, kd=longer))
     some = dataclasses.replace(none, search=SearchConfig(verify=2))
     assert recipe(some) != recipe(dataclasses.replace(some, kd=longer))
-    for changed in ({"predictor": "q"}, {"records": "s"}, {"teacher_weights": "w"}):
+    for changed in ({"predictor": "q"}, {"records": "s"}):
         assert recipe(none) != recipe(none, **changed)
     assert recipe(none, device="a CPU") != recipe(none, device="a GPU")
+
+
+def test_the_recipe_of_a_network_knows_its_teacher_and_images():
+    spec = TaskSpec("digits", "meta_test", "digits")
+    experiment = Experiment(tasks=(spec,))
+    origins = [{"images_digest": i, "weights_digest": w} for i, w in ("ab", "cb", "ad")]
+    made = [distilled_recipe(experiment, spec, experiment.final, origin) for origin in origins]
+    assert made[0] != made[1] != made[2] != made[0]
 
 
 def test_searches_share_what_their_names_may_not_hide():

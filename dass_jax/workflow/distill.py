@@ -58,34 +58,32 @@ def _path(
 
 def distil_students(
     experiment: Experiment,
-    spec: TaskSpec,
+    config: DistillConfig,
+    recipe: Recipe,
     assignment: Assignment,
     students: Sequence[Student],
     replicate: int,
     folder: pathlib.Path,
     title: str,
-    config: DistillConfig | None = None,
 ) -> list[Result]:
     """Distils students as one population with one seed; done before, it only reads the results.
 
     Args:
       experiment: The settings.
-      spec: The task.
-      assignment: Its images and teacher.
+      config: How to distil.
+      recipe: What the networks depend on: the ``distilled_recipe`` of the task.
+      assignment: The task's images and teacher.
       students: Whom to distil.
       replicate: The seed.
       folder: Where the trained networks are kept, each at its own size, with their results.
       title: What the progress bar says.
-      config: How to distil; ``experiment.final`` if None.
 
     Returns:
       For each student its validation and test accuracies, learning curve and seconds.
 
     Raises:
-      UserError: If kept networks were made with other settings.
+      UserError: If kept networks were made with other settings, of other images or another teacher.
     """
-    config = config or experiment.final
-    recipe = distilled_recipe(experiment, spec, config, assignment.variables)
     paths = [_path(experiment, config, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
         checkpoints.require_recipe(path, "the student", recipe)
@@ -121,17 +119,6 @@ def _snapshots(
     names = [str(path.relative_to(folder)) for path in students]
     own = recipe | {"students": names, "replicate": replicate}
     return Snapshots(folder / "unfinished" / digest(own), "the unfinished students", own)
-
-
-def _kept(experiment: Experiment, workdir: Workdir, spec: TaskSpec, path: pathlib.Path) -> Result:
-    """The results of a network distilled before.
-
-    Raises:
-      UserError: If it was made with other settings, or of another teacher.
-    """
-    teacher = prepare.load_teacher(experiment, workdir, spec).variables
-    recipe = distilled_recipe(experiment, spec, experiment.final, teacher)
-    return checkpoints.require_recipe(path, "the student", recipe)
 
 
 def _distil(
@@ -182,12 +169,15 @@ def distil_winner(
     student: Student,
 ) -> list[Result]:
     """Distils one student with every seed; finished seeds are not repeated."""
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
     results: list[Result] = []
     for replicate in range(experiment.search.replicates):
         title = f"distilling for {spec.name}, seed {replicate}"
         results += distil_students(
-            experiment, spec, assignment, [student], replicate, workdir.student(spec.name), title
-        )
+            experiment, experiment.final, recipe, assignment, [student], replicate,
+            workdir.student(spec.name), title,
+        )  # fmt: skip
     return results
 
 
@@ -197,10 +187,14 @@ def kept_student(
     """Where the network of one seed is kept, with its results; None if it is not distilled yet.
 
     Raises:
-      UserError: If it was made with other settings.
+      UserError: If it was made with other settings, of other images or another teacher.
     """
     path = _path(experiment, experiment.final, workdir.student(spec.name), student, replicate)
-    return (path, _kept(experiment, workdir, spec, path)) if checkpoints.exists(path) else None
+    if not checkpoints.exists(path):
+        return None
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
+    return path, checkpoints.require_recipe(path, "the student", recipe)
 
 
 def best_on_validation(results: Sequence[Result]) -> int:

@@ -1,7 +1,7 @@
 """Tasks made ready: images on the device, a trained teacher, its logits."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +94,24 @@ def load_teacher(
     Raises:
       UserError: If there is none, or it was trained with other settings or images.
     """
+    metadata = _checked_metadata(experiment, workdir, spec)
     folder = workdir.teacher(spec.name) / "checkpoint"
-    if not checkpoints.exists(folder):
-        raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
-    metadata = checkpoints.require_recipe(folder, "the teacher", teacher_recipe(experiment, spec))
     if images is not None and metadata["images_digest"] != images_digest(images):
         raise UserError(
             f"the teacher in {folder} was trained on other images than {spec.source} holds now"
         )
-    require_same_weights(experiment.space, spec, metadata)
     result, _ = teacher_lib.load_teacher(folder, experiment.space)
     return result
+
+
+def _checked_metadata(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
+    """What describes the task's teacher, if it is that of the settings."""
+    folder = workdir.teacher(spec.name) / "checkpoint"
+    if not checkpoints.exists(folder):
+        raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
+    metadata = checkpoints.require_recipe(folder, "the teacher", teacher_recipe(experiment, spec))
+    require_same_weights(experiment.space, spec, metadata)
+    return metadata
 
 
 def images_digest(images: TaskImages) -> str:
@@ -130,6 +137,16 @@ def saved_origin(workdir: Workdir, spec: TaskSpec) -> dict[str, str] | None:
     metadata = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
     names = ("images_digest", "weights_digest")
     return {n: metadata[n] for n in names} if set(names) <= set(metadata) else None
+
+
+def required_origin(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, str]:
+    """``saved_origin`` of a task that must have its teacher; empty if that does not know it.
+
+    Raises:
+      UserError: If there is no teacher, or it was trained with other settings.
+    """
+    _checked_metadata(experiment, workdir, spec)
+    return saved_origin(workdir, spec) or {}
 
 
 def ensure_teacher(

@@ -127,10 +127,11 @@ def distil_rivals(
         return []
     # two baselines may like the same student
     distinct = {rival.student.architecture.widths.tobytes(): rival.student for rival in rivals}
-    recipe = distilled_recipe(experiment, spec, experiment.final, assignment.variables)
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
     folder = workdir.rivals(spec.name) / digest(recipe)
     results = distil_students(
-        experiment, spec, assignment, list(distinct.values()), 0, folder,
+        experiment, experiment.final, recipe, assignment, list(distinct.values()), 0, folder,
         f"distilling {len(distinct)} rivals",
     )  # fmt: skip
     found = dict(zip(distinct, results, strict=True))

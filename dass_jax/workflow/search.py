@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 import dass_jax
-from dass_jax import checkpoints
 from dass_jax import database as db
 from dass_jax.budget import Budget, CostModel
 from dass_jax.console import console
@@ -25,7 +24,6 @@ from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
-from dass_jax.workflow.given_teacher import digest_of_given
 from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.latency_check import Checked, check_latencies, describe_latency
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
@@ -104,7 +102,7 @@ def run_search(
 
     Raises:
       UserError: If there is no predictor, the teacher or the budget does not fit, or the folder
-        holds a search with other settings.
+        holds a search with other settings, of other images or another teacher.
     """
     check_rivals(experiment.search.rivals)
     folder = workdir.search(spec.name, name)
@@ -115,6 +113,7 @@ def run_search(
     path = folder / "search.json"
     if path.exists():
         result = read_json(path)
+        recipe |= prepare.required_origin(experiment, workdir, spec)
         saved = result.get("recipe") if isinstance(result, dict) else None
         require_equal(f"the search in {path}", saved, recipe, "name this one with --name=NAME")
         console.print(f"search {spec.name}: done before, in {path}")
@@ -128,15 +127,11 @@ def run_search(
 def _recipe(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, predictor: TrainedPredictor
 ) -> Recipe:
-    adopted = None
-    if prepare.has_teacher(workdir, spec):
-        adopted = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
     return search_recipe(
         experiment,
         spec,
         predictor=digest(predictor.recipe),
         records=db.records_digest(recorded_students(experiment, workdir, spec)),
-        teacher_weights=digest_of_given(experiment.space, spec, adopted),
         device=device_name() if "latency" in experiment.search.limited else None,
     )
 
@@ -149,10 +144,10 @@ def _search(
     folder: pathlib.Path,
     recipe: Recipe,
 ) -> dict[str, Any]:
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    recipe = recipe | prepare.required_origin(experiment, workdir, spec)
     progress = SearchProgress(folder / "unfinished.json", digest(recipe))
-    with progress.phase("teacher"):
-        images = prepare.load_images(experiment, spec)
-        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     task = _Task(experiment, workdir, spec, images, teacher, predictor, progress)
     ranking = _rank(task)
     verified = Verified(ranking.ranked, [], None)
@@ -263,7 +258,7 @@ def _seconds(
         )
     }  # fmt: skip
     before = {phase: seconds for phase, seconds in spent.items() if phase not in trained}
-    return before | {"teacher": task.teacher.seconds} | trained
+    return {"teacher": task.teacher.seconds} | before | trained
 
 
 def _describe(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any]:

@@ -104,10 +104,11 @@ def measure(
             unstack(candidates.architectures), candidates.student_ids, strict=True
         )
     ]
-    recipe = distilled_recipe(experiment, spec, config, given.variables)
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, config, origin)
     folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
-    return distil_students(experiment, spec, given, students, seed, folder, title, config)
+    return distil_students(experiment, config, recipe, given, students, seed, folder, title)
 
 
 def accuracies(results: list[Result]) -> np.ndarray:
