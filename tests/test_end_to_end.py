@@ -39,6 +39,7 @@ from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.latency_check import check_latencies
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
+from dass_jax.workflow.recorded_students import compare_recorded
 from dass_jax.workflow.scorer import CandidateScorer, make_scorer, predict_students
 from dass_jax.workflow.search import run_search
 from dass_jax.workflow.task_arrays import embed_students
@@ -453,6 +454,16 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
+
+
+def test_students_of_another_teacher_are_no_comparison(experiment, finished, monkeypatch, capsys):
+    spec = experiment.task(UNSEEN)
+    teacher = prepare.load_teacher(experiment, finished, spec)
+    predictor = load_predictor(finished.predictor, experiment)
+    other = prepare.saved_origin(finished, spec) | {"images_digest": "0"}
+    monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
+    assert compare_recorded(experiment, finished, spec, teacher, predictor) is None
+    assert "come from another teacher, or from other images" in capsys.readouterr().out
 
 
 def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, monkeypatch):
