@@ -12,6 +12,7 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
+from dass_jax.metrics import finite_scores
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest
 from dass_jax.search.problem import SearchProblem, rows
@@ -97,7 +98,9 @@ def _favourites(
     names = experiment.search.rivals
     with progress_bar(f"baselines score {len(ids)} candidates", len(names)) as advance:
         for name in names:
-            favourites[name] = int(np.argmax(BASELINES[name](candidates)))
+            scores = np.asarray(BASELINES[name](candidates), np.float64)
+            # nan would win
+            favourites[name] = int(np.argmax(finite_scores(scores)))
             advance(name)
     return favourites
 
