@@ -492,6 +492,11 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, 
     adapted = scorer.adapted_to(scorer.embed(rows(students, known), known), labels)
     np.testing.assert_allclose(renewed.mean, adapted(rows(students, order), order).mean, rtol=1e-5)
     assert not np.allclose(renewed.mean, scorer(rows(students, order), order).mean, rtol=1e-3)
+    assert candidates.adapts
+    settings = predictor.settings
+    meta = dataclasses.replace(settings.meta, inner_steps=0)
+    still = predictor._replace(settings=dataclasses.replace(settings, meta=meta))
+    assert not CandidateScorer(dataclasses.replace(scorer, predictor=still)).adapts
 
 
 def predictor_of(experiment, workdir):

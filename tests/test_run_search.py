@@ -39,7 +39,7 @@ def results(*measured):
 class Adapting(CandidateScorer):
     """A scorer that remembers what it was adapted to."""
 
-    known = None
+    known, adapts = None, True
 
     def __init__(self):
         pass
@@ -77,6 +77,13 @@ def test_a_diverged_student_is_not_chosen_and_teaches_nothing():
     assert verified.ranked.student_ids.tolist() == [1, 2, 0, 3, 4]
     assert [result["diverged"] for result in verified.results] == [False, False, True]
     assert verification.renew(Adapting(), RANKED, np.full(2, np.nan)) is None
+
+
+def test_who_takes_no_inner_steps_learns_nothing_from_measurements():
+    still = Adapting()
+    still.adapts = False
+    assert verification.renew(still, RANKED, np.asarray([0.4, 0.6])) is None
+    assert still.known is None
 
 
 def test_fewer_epochs_are_the_schedule_and_another_scale():

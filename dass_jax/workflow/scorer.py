@@ -130,6 +130,11 @@ class CandidateScorer:
             self._met.append(students)
         return self._scorer.predict(students)
 
+    @property
+    def adapts(self) -> bool:
+        """Whether measured candidates change what is predicted of others."""
+        return self._scorer.predictor.settings.meta.inner_steps > 0
+
     def renewed(
         self,
         student_ids: Int[np.ndarray, " N"],

@@ -128,10 +128,11 @@ def renew(scorer: CandidateScorer, ranked: Scored, measured: np.ndarray) -> Pred
         predictor nothing.
 
     Returns:
-      Predictions in the order of the candidates; None if all measured ones diverged.
+      Predictions in the order of the candidates; None if all measured ones diverged, or the
+      predictor takes no inner steps.
     """
     sound = np.flatnonzero(np.isfinite(measured))
-    if not len(sound):
+    if not (len(sound) and scorer.adapts):
         return None
     ids = ranked.student_ids
     return scorer.renewed(ids, ids[sound], measured[sound])
