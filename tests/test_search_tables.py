@@ -69,9 +69,12 @@ def test_predictions_are_beside_what_was_measured(search):
         ["60.0 % ± 10.0 %", "", "55.0 %"],
     ]
     assert top.notes == ()
+    # more than was measured of the chosen one, but not than is predicted of it
     search["candidates"]["prediction_after"][2] = 0.66
+    assert tables(search)[1].notes == ()
+    search["candidates"]["prediction_after"][2] = 0.76
     (note,) = tables(search)[1].notes
-    assert "now predicted to reach 66.0 %, more than the best measured one" in note
+    assert "now predicted to reach 76.0 %, more than the 75.0 % predicted now" in note
 
 
 def test_few_epochs_are_no_accuracy_after_distillation(search):

@@ -122,15 +122,16 @@ def _top_title(search: Search) -> str:
 
 def _top_notes(search: Search) -> tuple[str, ...]:
     """What the columns do not say."""
-    chosen, after = search["top"][0], search["candidates"].get("prediction_after")
+    after = search["candidates"].get("prediction_after")
     measured = sum("verified_accuracy" in entry for entry in search["top"])
-    # those that were not measured begin with the best
-    if after is None or len(after) == measured or after[measured] <= chosen["verified_accuracy"]:
+    # those that were not measured begin with the best; the best of many predictions is too high, as
+    # that of the chosen one is, so that they are compared with each other
+    if after is None or len(after) == measured or after[measured] <= after[0]:
         return ()
-    best = after[measured]
     return (
-        f"A candidate that was not measured is now predicted to reach {percent(best)}, more than "
-        "the best measured one: a larger --verify would measure it.",
+        f"A candidate that was not measured is now predicted to reach {percent(after[measured])}, "
+        f"more than the {percent(after[0])} predicted now of the best measured one: a larger "
+        "--verify would measure it.",
     )
 
 
