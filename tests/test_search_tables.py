@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from dass_jax.workflow.search_figures import all_figures
-from dass_jax.workflow.search_report import lead
+from dass_jax.workflow.search_report import lead, print_ranking
 from dass_jax.workflow.search_tables import front_table, search_tables
 
 COSTS = {"flops": 1000, "params": 100, "bytes": 400, "latency": None}
@@ -113,7 +113,7 @@ def test_a_limit_that_is_broken_is_said(search):
     for entry in (search["teacher"], *search["top"], *search["rivals"]):
         entry["latency"] = 0.9e-3
     latency = {
-        "batch_size": 4, "within_budget": True, "teacher": 2e-3,
+        "batch_size": 4, "within_budget": True, "teacher": 2e-3, "limit": 1e-3, "chosen": 0.95e-3,
         "model": {"students": 26, "error": 0.05, "spearman": 0.97},
         "measured": [record(7, 1.2e-3), record(0, 0.95e-3)],
     }  # fmt: skip
@@ -123,9 +123,43 @@ def test_a_limit_that_is_broken_is_said(search):
     assert table.rows[2][1:] == ["0.9 ms", "0.95 ms", "1 ms"]
     assert table.notes[0] == "The chosen student keeps the limit as measured."
     assert "26 measured networks, with an error of 5.0 % and a Spearman of 0.97" in table.notes[1]
-    latency |= {"within_budget": False, "measured": [record(7, 1.2e-3), record(0, 1.1e-3)]}
+    assert lead(search).startswith("The chosen student has")
+    latency |= {"within_budget": False, "measured": [record(7, 1.2e-3), record(0, 1.1e-3)],
+                "chosen": 1.1e-3}  # fmt: skip
+    assert "limit of 1 ms: the chosen one takes 1.1 ms. The chosen student has" in lead(search)
     assert "None of the 2 best candidates keeps the limit" in tables(search)[2][0].notes[0]
     assert "; 4 candidates scored" in tables(search)[2][-1].title
+
+
+def test_the_comparison_says_what_is_not_alike(search):
+    def notes():
+        return " ".join(search_tables(search)[0].notes)
+
+    assert "Predicted is the validation accuracy after the schedule of kd" in notes()
+    assert "the best of 2 measured candidates" in notes()
+    assert "latency" not in notes()
+    for entry in (search["teacher"], *search["top"], *search["rivals"]):
+        entry["latency"] = 0.9e-3
+    search["latency"] = {
+        "batch_size": 4, "within_budget": True, "teacher": 2e-3, "measured": [],
+        "model": {"students": 26, "error": 0.05, "spearman": 0.97},
+    }  # fmt: skip
+    assert "keep the limit of the latency as predicted only" in notes()
+    search["rivals"] = []
+    assert len(search_tables(search)[0].notes) == 1
+
+
+def test_candidates_have_the_numbers_by_which_they_can_be_distilled(search, capsys):
+    _, top, _ = tables(search)
+    assert [row[0] for row in top.rows] == ["0: 4 6-8", "1: 4 6-8", "2: 4 6-8"]
+    assert top.header[0] == front_table(search).header[0]
+    assert top.header[0].startswith("candidate: ")
+    # which they have only when all is measured
+    print_ranking(search | {"verification": None})
+    printed = capsys.readouterr().out
+    assert "4 6-8" in printed
+    assert "0: 4 6-8" not in printed
+    assert "candidate:" not in printed
 
 
 def test_the_front_is_numbered_and_ordered_by_cost(search):

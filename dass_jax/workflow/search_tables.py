@@ -10,6 +10,10 @@ from dass_jax.workflow.latency_check import keeps
 
 Search = dict[str, Any]
 
+_WIDTHS = "widths of the blocks, by stage"
+# as bin/distill.py --candidate counts them
+_NUMBERED = f"candidate: {_WIDTHS}"
+
 
 class Table(NamedTuple):
     """A table of texts; the first column names the rows; notes are sentences below it."""
@@ -64,7 +68,24 @@ def _comparison(search: Search) -> Table:
         for rival in others
     ]
     header = ["network", *(LABELS[name] for name in names), "predicted", "test accuracy"]
-    return Table(f"{search['task']}: budget {Budget(**search['budget'])}", header, rows)
+    title = f"{search['task']}: budget {Budget(**search['budget'])}"
+    return Table(title, header, rows, _comparison_notes(search))
+
+
+def _comparison_notes(search: Search) -> tuple[str, ...]:
+    """In what the chosen student, its rivals and its prediction are not treated alike."""
+    notes = [
+        "Predicted is the validation accuracy after the schedule of kd; tested is after final."
+    ]
+    measured = sum("verified_accuracy" in entry for entry in search["top"])
+    if measured > 1 and search["rivals"]:
+        notes.append(
+            f"The chosen student is the best of {measured} measured candidates; of the others, "
+            "nobody measured more than one."
+        )
+    if search["latency"] is not None and search["rivals"]:
+        notes.append("All but the chosen student keep the limit of the latency as predicted only.")
+    return tuple(notes)
 
 
 def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
@@ -85,21 +106,28 @@ def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[s
     ]
 
 
-def top_table(search: Search) -> Table:
-    """The best candidates."""
+def top_table(search: Search, *, numbered: bool = True) -> Table:
+    """The best candidates.
+
+    Args:
+      search: What ``search.json`` or ``ranking.json`` holds.
+      numbered: Whether each has the number by which it can be distilled.
+    """
     names, verification = _cost_names(search), search["verification"]
     renewed = any("prediction_after" in entry for entry in search["top"])
     rows = []
-    for place, entry in enumerate(search["top"], 1):
+    for place, entry in enumerate(search["top"]):
         widths = widths_text(entry["architecture"]["widths"])
-        row = [f"{place}. {widths}", *_costs(entry, names), _predicted(entry)]
+        name = f"{place}: {widths}" if numbered else widths
+        row = [name, *_costs(entry, names), _predicted(entry)]
         if verification is not None:
             row.append(_verified(entry))
         if renewed:
             after = entry.get("prediction_after")
             row.append("" if after is None else percent(after))
         rows.append(row)
-    header = ["widths of the blocks, by stage", *(LABELS[name] for name in names), "predicted"]
+    first = _NUMBERED if numbered else _WIDTHS
+    header = [first, *(LABELS[name] for name in names), "predicted"]
     if verification is not None:
         after = f"at epoch {verification['epochs']}"
         header.append(after if verification["shortened"] else "verified")
@@ -207,7 +235,7 @@ def front_table(search: Search) -> Table:
         "bin/distill.py --candidate=NUMBER distils one of them instead of the choice, which is 0."
     )
     title = f"Pareto front of predicted accuracy against {LABELS[cost]}"
-    return Table(title, ["number: widths of the blocks", LABELS[cost], "predicted"], rows, (note,))
+    return Table(title, [_NUMBERED, LABELS[cost], "predicted"], rows, (note,))
 
 
 def search_tables(search: Search) -> list[Table]:
