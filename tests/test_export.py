@@ -463,6 +463,13 @@ def test_a_student_that_is_not_distilled_is_named(experiment, changeable):
     run(experiment, changeable, replicate=1)
 
 
+@pytest.mark.parametrize(("replicate", "replicates"), [(3, 4), (7, 8), (-1, 4)])
+def test_a_seed_that_is_never_distilled_is_named(experiment, kept, replicate, replicates):
+    fitting = rf"from 0 to 2, or .* with --config\.search\.replicates={replicates}$"
+    with pytest.raises(UserError, match=f"there is no seed {replicate}: give a number {fitting}"):
+        run(experiment, kept, replicate=replicate)
+
+
 def test_a_student_of_another_schedule_is_another_student(experiment, kept):
     longer = dataclasses.replace(experiment.final.sgd, epochs=3)
     changed = dataclasses.replace(
