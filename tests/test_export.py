@@ -454,6 +454,17 @@ def test_a_diverged_seed_is_not_exported(experiment, changeable):
         run(experiment, changeable)
 
 
+def test_the_summary_of_a_student_counts_diverged_seeds(experiment, changeable):
+    shutil.rmtree(seed_folder(changeable, 1))
+    keep_student(experiment, changeable, 1, diverged=True)
+    student = Student(experiment.space.from_json(SHAPE), 0)
+    with console.capture() as capture:
+        distill.run_distillation(experiment, changeable, experiment.task(TASK), student)
+    assert "80.0 % ± 14.1, 1 diverged" in capture.get()
+    (folder,) = changeable.student(TASK).iterdir()
+    assert read_json(folder / "summary.json")["diverged"] == 1
+
+
 def test_a_student_that_is_not_distilled_is_named(experiment, changeable):
     shutil.rmtree(seed_folder(changeable, 2))
     for replicate in (None, 2):

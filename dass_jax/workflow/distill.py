@@ -18,7 +18,6 @@ from dass_jax.console import (
     duration,
     percent,
     print_table,
-    with_deviation,
 )
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import (
@@ -36,6 +35,7 @@ from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.recipes import distilled_recipe
+from dass_jax.workflow.search_tables import reached
 from dass_jax.workflow.training_bar import training_bar
 
 Result = dict[str, Any]
@@ -262,6 +262,7 @@ def _summarise(
             "mean": statistics.mean(tests),
             "deviation": statistics.stdev(tests) if len(tests) > 1 else None,
         },
+        "diverged": len(results) - len(tests),
         "best_on_validation": best,
         "replicates": results,
     }
@@ -272,7 +273,7 @@ def _summarise(
         ["multiply-adds", count(int(flops))],
         ["parameters", count(int(params))],
         ["teacher's test accuracy", percent(teacher_test)],
-        ["test accuracy", with_deviation(tests)],
+        ["test accuracy", reached(results)],
         ["best on validation", f"seed {best}, {percent(results[best]['final_accuracy'])} there"],
         ["time", duration(sum(result["seconds"] for result in results))],
         ["networks", str(folder)],

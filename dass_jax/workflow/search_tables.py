@@ -43,7 +43,7 @@ def _predicted(entry: dict[str, Any]) -> str:
     return f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"
 
 
-def _reached(results: list[dict[str, Any]]) -> str:
+def reached(results: list[dict[str, Any]]) -> str:
     """Test accuracy of networks that did not diverge, and how many did."""
     sound = [result for result in results if not result["diverged"]]
     if not sound:
@@ -58,13 +58,13 @@ def _comparison(search: Search) -> Table:
     names, chosen, teacher = _cost_names(search), search["top"][0], search["teacher"]
     rows = [
         ["teacher", *_costs(teacher, names), "", percent(teacher["test_accuracy"])],
-        ["chosen student", *_costs(chosen, names), _predicted(chosen), _reached(search["winner"])],
+        ["chosen student", *_costs(chosen, names), _predicted(chosen), reached(search["winner"])],
     ]
     randoms = [rival for rival in search["rivals"] if rival["chosen_by"] == "random"]
     others = [rival for rival in search["rivals"] if rival["chosen_by"] != "random"]
     rows += _random_rows(randoms, names)
     rows += [
-        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", _reached([rival])]
+        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", reached([rival])]
         for rival in others
     ]
     header = ["network", *(LABELS[name] for name in names), "predicted", "test accuracy"]
@@ -93,7 +93,7 @@ def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[s
     sound = [rival for rival in randoms if not rival["diverged"]]
     if len(sound) < 2:
         return [
-            ["a random student", *_costs(rival, names), "", _reached([rival])] for rival in randoms
+            ["a random student", *_costs(rival, names), "", reached([rival])] for rival in randoms
         ]
     mean = {name: statistics.mean(rival[name] for rival in sound) for name in names}
     best = max(sound, key=lambda rival: rival["test_accuracy"])
