@@ -62,6 +62,7 @@ def test_a_budget_is_absolute_in_the_end():
     assert config.limited == ("flops", "params", "bytes")
     assert config.budget(teacher) == Budget(int(0.3 * int(teacher.flops)), 1000, int(teacher.bytes))
     assert SearchConfig().budget(teacher) == Budget()
+    assert SearchConfig(max_params="1k", max_latency="50%").budget(teacher) == Budget(params=1000)
     timed = teacher._replace(latency=0.25)
     assert SearchConfig(max_latency="50%").budget(timed) == Budget(latency=0.125)
 

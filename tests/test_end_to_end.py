@@ -231,6 +231,16 @@ def test_a_finished_search_is_not_told_of_a_teacher_that_is_gone(experiment, cop
         run_search(experiment, copied, experiment.task(UNSEEN))
 
 
+def test_an_impossible_budget_is_refused_before_anything_is_trained(experiment, copied):
+    shutil.rmtree(copied.teacher(UNSEEN))
+    shutil.rmtree(copied.search(UNSEEN))
+    tight = dataclasses.replace(experiment.search, max_params="9", max_latency="50%")
+    with pytest.raises(UserError, match=r"no student fits the budget .*params <= 9"):
+        run_search(dataclasses.replace(experiment, search=tight), copied, experiment.task(UNSEEN))
+    assert not copied.teacher(UNSEEN).exists()
+    assert not (copied.root / "latency").exists()
+
+
 def test_a_second_search_has_a_name_and_shares_the_networks(experiment, copied, result):
     fewer = dataclasses.replace(experiment.search, top_k=2, rivals=())
     other = dataclasses.replace(experiment, search=fewer)

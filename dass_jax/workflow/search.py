@@ -9,7 +9,7 @@ import numpy as np
 
 import dass_jax
 from dass_jax import database as db
-from dass_jax.budget import Budget, CostModel
+from dass_jax.budget import Budget, CostModel, require_possible
 from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
@@ -145,6 +145,8 @@ def _search(
     recipe: Recipe,
 ) -> dict[str, Any]:
     images = prepare.load_images(experiment, spec)
+    # before anything is trained or measured
+    require_possible(*_known_costs(experiment, images.num_classes))
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     recipe = recipe | prepare.required_origin(experiment, workdir, spec)
     progress = SearchProgress(folder / "unfinished.json", digest(recipe))
@@ -192,6 +194,12 @@ def _rank(task: _Task) -> _Ranking:
     return _Ranking(problem, scorer, checked.ranked, checked, fit)
 
 
+def _known_costs(experiment: Experiment, num_classes: int) -> tuple[CostModel, Budget]:
+    """What students cost and may cost, but for their latency."""
+    model = CostModel(experiment.space, experiment.image_size, num_classes)
+    return model, experiment.search.budget(model(experiment.space.full()))
+
+
 def _costs(
     experiment: Experiment, workdir: Workdir, num_classes: int
 ) -> tuple[CostModel, Budget, dict[str, Any] | None]:
@@ -202,8 +210,7 @@ def _costs(
     """
     space, size, config = experiment.space, experiment.image_size, experiment.search
     if "latency" not in config.limited:
-        model = CostModel(space, size, num_classes)
-        return model, config.budget(model(space.full())), None
+        return *_known_costs(experiment, num_classes), None
     latency = ensure_latency_model(
         space, workdir, image_size=size, num_classes=num_classes, batch_size=config.latency_batch
     )
