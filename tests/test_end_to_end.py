@@ -403,9 +403,11 @@ def test_the_chosen_student_is_the_best_verified_one(result):
 def test_the_winner_is_not_trained_as_it_was_verified(finished, result):
     (folder,) = (finished.search(UNSEEN) / "verified").iterdir()
     names = {path.name for student in folder.iterdir() for path in student.iterdir()}
-    assert names == {"replicate2"}
-    assert result["verification"] == {"replicate": 2, "epochs": 2, "shortened": False}
-    assert len(result["winner"]) == 2
+    assert names == {f"replicate{verification.REPLICATE}"}
+    expected = {"replicate": verification.REPLICATE, "epochs": 2, "shortened": False}
+    assert result["verification"] == expected
+    # nor will it be if it is distilled with more seeds
+    assert len(result["winner"]) == 2 < verification.REPLICATE
 
 
 def test_plots_are_images(finished):

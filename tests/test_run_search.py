@@ -8,11 +8,13 @@ import pytest
 
 from dass_jax.budget import Costs
 from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import DistillConfig, view_of_epoch, views_needed
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.search.problem import Scored
 from dass_jax.search.settings import SearchConfig
 from dass_jax.search_space import Architecture
+from dass_jax.training import SGDConfig
 from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import search_progress, verification
@@ -98,8 +100,15 @@ def test_fewer_epochs_are_the_schedule_and_another_scale():
     assert experiment.kd.sgd.eval_every > 3
     assert verification.schedule(short) == dataclasses.replace(experiment.kd, sgd=sgd)
     assert verification.is_shortened(short)
-    # the winner has the seeds 0 to 3
-    assert verification.replicate(short) == 4
+
+
+def test_candidates_are_verified_by_the_last_views():
+    for times in range(1, 17):
+        sgd = SGDConfig(epochs=5)
+        config = DistillConfig(sgd, num_views=5 * times)
+        views = [view_of_epoch(config, verification.REPLICATE, epoch) for epoch in range(5)]
+        assert views == list(range(5 * times))[-5:]
+        assert views_needed(config, verification.REPLICATE + 1) == 5 * times
 
 
 def recipe(experiment, **changed):

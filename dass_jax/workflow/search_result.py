@@ -38,7 +38,7 @@ def describe_teacher(
 def describe_verification(experiment: Experiment) -> dict[str, Any]:
     """How the first candidates were measured."""
     return {
-        "replicate": verification.replicate(experiment),
+        "replicate": verification.REPLICATE,
         "epochs": verification.schedule(experiment).sgd.epochs,
         "shortened": verification.is_shortened(experiment),
     }
