@@ -431,6 +431,7 @@ def test_the_best_seed_on_validation_is_exported(experiment, kept, tmp_path):
     assert config.class_names == ("0", "1", "2")
     teacher = config.teacher
     assert (teacher.valid_accuracy, teacher.test_accuracy) == (0.95, 0.94)
+    assert not teacher.accuracy_given
     weights = random_variables(experiment, 9)["params"]
     assert teacher.num_params == sum(leaf.size for leaf in jax.tree.leaves(weights))
     chosen, _ = run(experiment, kept, output=tmp_path / "first", replicate=0)

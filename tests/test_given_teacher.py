@@ -10,6 +10,7 @@ import pytest
 from flax import traverse_util
 
 from dass_jax import checkpoints, interop, resnet, weights
+from dass_jax.budget import CostModel
 from dass_jax.data.augmentation import normalize
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
@@ -17,6 +18,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import given_teacher, prepare
+from dass_jax.workflow.search_result import describe_teacher
 
 SPACE = ResNetSpace((3, 4, 4, 6), 2)
 CLASSES = 10
@@ -211,10 +213,14 @@ def test_a_given_accuracy_is_taken_and_a_doubt_is_told(given, capsys):
     experiment = dataclasses.replace(experiment, tasks=(spec,))
     images = prepare.load_images(experiment, spec)
     assert prepare.ensure_teacher(experiment, workdir, spec, images).accuracy == 0.75
+    full = CostModel(SPACE, 8, CLASSES)
+    assert describe_teacher(experiment, workdir, spec, full)["accuracy_given"]
     # random weights guess
     assert "hardly more than chance: its classes may be" in " ".join(
         capsys.readouterr().out.split()
     )
+    prepare.train_teachers(experiment, workdir, (spec,))
+    assert "75.0 % as given" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

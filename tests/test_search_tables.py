@@ -27,7 +27,7 @@ SEARCH = {
     "device": "a CPU",
     "algorithm": "pool",
     "budget": {"flops": 1500, "params": None, "bytes": None, "latency": None},
-    "teacher": network(0.9, valid_accuracy=0.9, architecture={
+    "teacher": network(0.9, valid_accuracy=0.9, accuracy_given=False, architecture={
         "depths": [2, 2], "widths": [[8, 8], [8, 8]]}),
     "verification": {"replicate": 2, "epochs": 3, "shortened": False},
     "candidates": {
@@ -160,6 +160,14 @@ def test_candidates_have_the_numbers_by_which_they_can_be_distilled(search, caps
     assert "4 6-8" in printed
     assert "0: 4 6-8" not in printed
     assert "candidate:" not in printed
+
+
+@pytest.mark.parametrize(("given", "label"), [(False, "validation"), (True, "as given")])
+def test_an_accuracy_that_was_given_is_not_shown_as_measured(search, given, label):
+    search["teacher"]["accuracy_given"] = given
+    for name in ("candidates", "curves"):
+        (axes,) = all_figures(search)[name].axes
+        assert f"teacher ({label})" in axes.get_legend_handles_labels()[1]
 
 
 def test_the_front_is_numbered_and_ordered_by_cost(search):

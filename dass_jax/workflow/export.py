@@ -127,6 +127,7 @@ def _teacher(
         stage_widths=space.stage_widths,
         stage_depth=space.stage_depth,
         valid_accuracy=prepare.load_teacher(experiment, workdir, spec).accuracy,
+        accuracy_given=spec.teacher_accuracy is not None,
         test_accuracy=prepare.teacher_test_accuracy(workdir, spec),
         flops=int(cost.num_flops(space, full, **sizes)),
         num_params=int(cost.num_params(space, full, num_classes=num_classes)),

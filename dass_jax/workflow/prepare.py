@@ -163,11 +163,15 @@ def ensure_teacher(
     result = adopt_teacher(experiment.space, spec, images.num_classes, images.valid)
     console.print(
         f"teacher {spec.name}: read from {spec.teacher}, "
-        f"validation accuracy {percent(result.accuracy)}"
-        + (" as given" if spec.teacher_accuracy is not None else "")
+        f"validation accuracy {percent(result.accuracy)}{_as_given(spec)}"
     )
     _keep(experiment, workdir, spec, images, result)
     return result
+
+
+def _as_given(spec: TaskSpec) -> str:
+    """What follows a teacher's accuracy that was not measured."""
+    return "" if spec.teacher_accuracy is None else " as given"
 
 
 def _train(
@@ -319,7 +323,7 @@ def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSp
                 spec.role,
                 metadata["num_classes"],
                 percent(1 / metadata["num_classes"]),
-                percent(result.accuracy),
+                percent(result.accuracy) + _as_given(spec),
                 percent(metadata["test_accuracy"]),
                 result.epoch,
                 duration(result.seconds),

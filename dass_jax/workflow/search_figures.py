@@ -31,6 +31,11 @@ def _tests(results: list[dict[str, Any]]) -> np.ndarray:
     return 100 * np.asarray([result["test_accuracy"] for result in results])
 
 
+def _teacher_label(search: Search) -> str:
+    """Where the teacher's accuracy among those on validation images comes from."""
+    return f"teacher ({'as given' if search['teacher']['accuracy_given'] else 'validation'})"
+
+
 def plot_candidates(search: Search) -> Figure:
     """Predicted accuracy of all candidates against their cost, the Pareto front and the choice."""
     pool, chosen, teacher = search["candidates"], search["top"][0], search["teacher"]
@@ -53,7 +58,7 @@ def plot_candidates(search: Search) -> Figure:
     )  # fmt: skip
     axes.plot(
         factor * teacher[pool["cost"]], 100 * teacher["valid_accuracy"], "s", color=_TEACHER,
-        markersize=9, label="teacher (validation accuracy)",
+        markersize=9, label=_teacher_label(search),
     )  # fmt: skip
     limit = search["budget"][pool["cost"]]
     if limit is not None:
@@ -154,8 +159,9 @@ def plot_curves(search: Search) -> Figure:
         label = "chosen student, each seed" if seed == 0 else None
         axes.plot(epochs, 100 * accuracy, "o-", color=_CHOSEN, markersize=3, label=label)
     axes.axhline(
-        100 * search["teacher"]["valid_accuracy"], color=_TEACHER, linestyle="--", label="teacher"
-    )
+        100 * search["teacher"]["valid_accuracy"], color=_TEACHER, linestyle="--",
+        label=_teacher_label(search),
+    )  # fmt: skip
     axes.set(xlabel="epoch", ylabel="validation accuracy [%]")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{search['task']}: distillation", fontsize=10)

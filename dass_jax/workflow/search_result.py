@@ -31,6 +31,7 @@ def describe_teacher(
     return costs_of(model, full) | {
         "architecture": experiment.space.to_json(full),
         "valid_accuracy": prepare.load_teacher(experiment, workdir, spec).accuracy,
+        "accuracy_given": spec.teacher_accuracy is not None,
         "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
     }
 
