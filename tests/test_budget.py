@@ -48,7 +48,7 @@ def test_shares_of_the_teacher(text, share):
     [
         ("flops", "many"), ("flops", "-3"), ("flops", "0"), ("flops", "101%"), ("flops", "0%"),
         ("flops", "3ms"), ("latency", "3"), ("latency", "3M"), ("params", "2MB"), ("bytes", ""),
-        ("flops", "1.2.3"), ("flops", "nan"),
+        ("flops", "1.2.3"), ("flops", "nan"), ("flops", "1e999"), ("bytes", "9e307MB"),
     ],
 )  # fmt: skip
 def test_senseless_limits_are_refused(name, text):

@@ -566,6 +566,8 @@ def test_an_incomplete_work_directory_is_one_clear_message(experiment, copied):
         ("[1, 2]", "holds no architecture: give depths and widths"),
         ("3", "holds no architecture: give depths and widths"),
         ('{"candidates": []}', "holds no architecture: give depths and widths"),
+        ('{"candidates": {"widths": ["4 x"], "student_ids": [0]}}', "holds no architecture"),
+        ('{"candidates": {"widths": [[4]], "student_ids": [0]}}', "holds no architecture"),
         ('{"candidates": {"widths": ["4"]}}', "has no candidate 1: give a number from 0 to 0"),
         ('{"depths": [1, 1, 1, 1], "widths": []}', "is of one student, so it has no candidate 1"),
         ('{"depths": [1, 1, 1, 1]}', 'needs "depths" and "widths"'),
