@@ -89,12 +89,11 @@ def distil_students(
         checkpoints.require_recipe(path, "the student", recipe)
     wanted = dict(zip(paths, students, strict=True))
     missing = {path: one for path, one in wanted.items() if not checkpoints.exists(path)}
+    snapshots, together = _snapshots(recipe, folder, wanted, replicate), wanted
+    # all are trained already if a run was killed while it kept them one by one
+    if missing and not snapshots.exist():
+        snapshots, together = _snapshots(recipe, folder, missing, replicate), missing
     if missing:
-        snapshots = _snapshots(recipe, folder, wanted, replicate)
-        # all are trained already if a run was killed while it kept them one by one
-        together = wanted if snapshots.exist() else missing
-        if together is missing:
-            snapshots = _snapshots(recipe, folder, missing, replicate)
         trained = list(together.values())
         result = _distil(experiment, config, assignment, trained, replicate, snapshots, title)
         seconds = snapshots.seconds / len(together)
@@ -106,9 +105,10 @@ def distil_students(
             masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
             dense = resnet.cut(experiment.space, masked, student.architecture)
             checkpoints.save(path, 0, dense, metadata)
-        snapshots.remove()
-        with contextlib.suppress(OSError):  # of other students, there is more
-            (folder / "unfinished").rmdir()
+    # also what a run left that was killed when it had kept the last one
+    snapshots.remove()
+    with contextlib.suppress(OSError):  # of other students, there is more
+        (folder / "unfinished").rmdir()
     return [checkpoints.read_metadata(path) for path in paths]
 
 
