@@ -32,7 +32,7 @@ from dass_jax.workdir import Workdir, read_json
 from dass_jax.workflow import comparison, distill, evaluate, prepare, search, verification
 from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
-from dass_jax.workflow.chosen_student import chosen_student, read_student
+from dass_jax.workflow.chosen_student import chosen_student, read_student, widths_text
 from dass_jax.workflow.distill import run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
@@ -435,6 +435,9 @@ def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
         assert student["flops"] == flops <= result["budget"]["flops"]
     # who chooses by parameters chooses the largest candidate
     assert result["rivals"][-1]["params"] == max(pool["params"])
+    # what was predicted of it is what was predicted of the candidate
+    place = pool["widths"].index(widths_text(result["rivals"][-1]["architecture"]["widths"]))
+    assert result["rivals"][-1]["prediction"] == pytest.approx(pool["prediction"][place], rel=1e-5)
 
 
 def test_the_chosen_student_is_the_best_verified_one(result):

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 
 from dass_jax.workflow.search_figures import all_figures
@@ -41,8 +42,9 @@ SEARCH = {
         candidate(0.6, prediction_after=0.55),
     ],
     "winner": [network(0.6), network(0.7)],
-    "rivals": [network(0.5, chosen_by="random"), network(0.4, chosen_by="random"),
-               network(0.45, chosen_by="parameters")],
+    "rivals": [network(0.5, chosen_by="random", prediction=0.55, half_width=0.1),
+               network(0.4, chosen_by="random", prediction=0.35, half_width=0.1),
+               network(0.45, chosen_by="parameters", prediction=0.5, half_width=0.1)],
     "measured": None,
     "latency": None,
     "seconds": {"search": 1.0},
@@ -160,6 +162,19 @@ def test_candidates_have_the_numbers_by_which_they_can_be_distilled(search, caps
     assert "4 6-8" in printed
     assert "0: 4 6-8" not in printed
     assert "candidate:" not in printed
+
+
+def test_whoever_was_distilled_tells_how_far_predictions_can_be_trusted(search):
+    search |= {"verification": None, "top": [candidate(0.7)]}
+    (axes,) = all_figures(search)["predicted_measured"].axes
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    assert drawn.keys() == {"chosen student (test)", "rivals (test)", "equal"}
+    points = {name: bars.lines[0].get_xydata() for name, bars in drawn.items() if name != "equal"}
+    np.testing.assert_allclose(points["chosen student (test)"], [[70, 65]])
+    np.testing.assert_allclose(points["rivals (test)"], [[55, 50], [35, 40], [50, 45]])
+    for network_of in (*search["winner"], *search["rivals"]):
+        network_of["diverged"] = True
+    assert "predicted_measured" not in all_figures(search)
 
 
 @pytest.mark.parametrize(("given", "label"), [(False, "validation"), (True, "as given")])

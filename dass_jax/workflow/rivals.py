@@ -16,7 +16,7 @@ from dass_jax.metrics import finite_scores
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest
 from dass_jax.search.problem import SearchProblem, rows
-from dass_jax.search_space import Architecture, unstack
+from dass_jax.search_space import Architecture, stack, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -24,6 +24,7 @@ from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.recipes import distilled_recipe
+from dass_jax.workflow.scorer import Scorer
 
 RANDOM = "random"
 
@@ -103,6 +104,17 @@ def _favourites(
             favourites[name] = int(np.argmax(finite_scores(scores)))
             advance(name)
     return favourites
+
+
+def predict_rivals(scorer: Scorer, rivals: list[Rival]) -> list[dict[str, float]]:
+    """What is predicted of each rival, for its entry, as it was of the candidates."""
+    if not rivals:
+        return []
+    architectures = jax.device_get(stack([rival.student.architecture for rival in rivals]))
+    ids = np.asarray([rival.student.student_id for rival in rivals], np.int32)
+    predicted = scorer(architectures, ids)
+    pairs = zip(predicted.mean.tolist(), predicted.half_width.tolist(), strict=True)
+    return [{"prediction": mean, "half_width": half_width} for mean, half_width in pairs]
 
 
 def distil_rivals(

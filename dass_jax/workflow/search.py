@@ -29,7 +29,12 @@ from dass_jax.workflow.latency_check import Checked, check_latencies, describe_l
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
-from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
+from dass_jax.workflow.rivals import (
+    check_rivals,
+    choose_rivals,
+    distil_rivals,
+    predict_rivals,
+)
 from dass_jax.workflow.scorer import BATCH_SIZE, CandidateScorer, make_scorer
 from dass_jax.workflow.search_progress import SearchProgress
 from dass_jax.workflow.search_report import print_ranking, print_search, write_report
@@ -244,9 +249,11 @@ def _distil(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any
     winner = distil_winner(experiment, workdir, spec, assignment, student)
     with task.progress.phase("comparison"):
         rivals = choose_rivals(experiment, spec, ranking.problem, task.images, task.teacher)
+        predicted = predict_rivals(ranking.scorer.scorer, rivals)
         measured = compare_recorded(experiment, workdir, spec, task.teacher, task.predictor)
     describe = functools.partial(costs_of, model)
-    others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+    distilled = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+    others = [entry | own for entry, own in zip(distilled, predicted, strict=True)]
     seconds = _seconds(task, verified.results, winner, others)
     return {"winner": winner, "rivals": others, "measured": measured, "seconds": seconds}
 

@@ -69,11 +69,44 @@ def plot_candidates(search: Search) -> Figure:
     return figure
 
 
+# how the choice and its rivals are drawn
+_STYLES: dict[str, dict[str, Any]] = {
+    "chosen student": {"fmt": "*", "color": _CHOSEN, "markersize": 12},
+    "rivals": {"fmt": "o", "color": _RIVAL},
+}
+
+
+def _distilled(search: Search) -> dict[str, tuple[list[dict[str, Any]], np.ndarray]]:
+    """The choice and its rivals, but for diverged ones, each with its test accuracy in percent."""
+    winner = _tests([result for result in search["winner"] if not result["diverged"]])
+    rivals = [rival for rival in search["rivals"] if not rival["diverged"]]
+    found = {}
+    if len(winner):
+        found["chosen student"] = (search["top"][:1], winner.mean(keepdims=True))
+    if rivals:
+        found["rivals"] = (rivals, _tests(rivals))
+    return found
+
+
+def _plot_verified(axes: Axes, search: Search, verified: list[dict[str, Any]]) -> None:
+    before, error, after = (
+        [100 * entry[name] for entry in verified]
+        for name in ("prediction", "half_width", "verified_accuracy")
+    )
+    how = search["verification"]
+    images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
+    axes.errorbar(
+        before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
+        label=f"verified candidates ({images})",
+    )  # fmt: skip
+
+
 def plot_predicted_measured(search: Search) -> Figure | None:
-    """Predicted against measured accuracy; None if nothing but the choice was measured."""
+    """Predicted against measured accuracy; None if all that was measured diverged."""
     measured = search["measured"]
     verified = [entry for entry in search["top"] if entry.get("diverged") is False]
-    if measured is None and not verified:
+    distilled = _distilled(search)
+    if measured is None and not verified and not distilled:
         return None
     figure = Figure((5, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -87,16 +120,14 @@ def plot_predicted_measured(search: Search) -> Figure | None:
         rho = measured["spearman"]["predictor"]
         title += f": Spearman {rho:.2f} over {measured['students']} students"
     if verified:
-        before, error, after = (
-            [100 * entry[name] for entry in verified]
-            for name in ("prediction", "half_width", "verified_accuracy")
+        _plot_verified(axes, search, verified)
+    for name, (entries, tests) in distilled.items():
+        before, error = (
+            [100 * one[key] for one in entries] for key in ("prediction", "half_width")
         )
-        how = search["verification"]
-        images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
         axes.errorbar(
-            before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
-            label=f"verified candidates ({images})",
-        )  # fmt: skip
+            before, tests, xerr=error, elinewidth=0.6, label=f"{name} (test)", **_STYLES[name]
+        )
     axes.axline((50, 50), slope=1, color="black", linewidth=0.8, linestyle=":", label="equal")
     _fit_to_points(axes)
     axes.set(xlabel="predicted accuracy [%]", ylabel="measured accuracy after KD [%]")
