@@ -129,7 +129,7 @@ def test_a_limit_that_is_broken_is_said(search):
     latency |= {"within_budget": False, "measured": [record(7, 1.2e-3), record(0, 1.1e-3)],
                 "chosen": 1.1e-3}  # fmt: skip
     assert "limit of 1 ms: the chosen one takes 1.1 ms. The chosen student has" in lead(search)
-    assert "None of the 2 best candidates keeps the limit" in tables(search)[2][0].notes[0]
+    assert "None of the 2 measured candidates keeps the limit" in tables(search)[2][0].notes[0]
     assert "; 4 candidates scored" in tables(search)[2][-1].title
 
 

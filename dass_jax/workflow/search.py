@@ -25,7 +25,7 @@ from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
 from dass_jax.workflow.latency import ensure_latency_model
-from dass_jax.workflow.latency_check import Checked, check_latencies, describe_latency
+from dass_jax.workflow.latency_check import LimitedLatency, check_latencies, describe_latency
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
@@ -77,15 +77,13 @@ class _Ranking(NamedTuple):
       problem: What was searched.
       scorer: What predicted the candidates.
       ranked: Those that may be chosen, best first.
-      checked: Their measured latencies, if latency is limited.
-      latency_fit: What describes the latency model, likewise.
+      latency: What is known of their latencies, if those are limited.
     """
 
     problem: SearchProblem
     scorer: CandidateScorer
     ranked: Scored
-    checked: Checked | None
-    latency_fit: dict[str, Any] | None
+    latency: LimitedLatency | None
 
 
 def run_search(
@@ -191,12 +189,12 @@ def _rank(task: _Task) -> _Ranking:
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
         ranked = ALGORITHMS[config.algorithm](problem, key, config)
     if fit is None:
-        return _Ranking(problem, scorer, ranked, None, None)
+        return _Ranking(problem, scorer, ranked, None)
     with task.progress.phase("latency of candidates"):
         checked = check_latencies(
             experiment, model, ranked, task.progress.latencies, task.progress.save
         )
-    return _Ranking(problem, scorer, checked.ranked, checked, fit)
+    return _Ranking(problem, scorer, checked.ranked, LimitedLatency(checked, fit))
 
 
 def _known_costs(experiment: Experiment, num_classes: int) -> tuple[CostModel, Budget]:
@@ -230,8 +228,8 @@ def _costs(
 def _how_many(experiment: Experiment, ranking: _Ranking) -> int:
     """How many candidates are verified: none that is known to break the budget."""
     most = len(ranking.ranked)
-    if ranking.checked is not None:
-        most = min(most, max(1, ranking.checked.kept))
+    if ranking.latency is not None:
+        most = min(most, max(1, ranking.latency.checked.kept))
     return min(experiment.search.verify, most)
 
 
@@ -279,9 +277,9 @@ def _describe(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, A
     """What is known before the choice is distilled."""
     experiment, problem = task.experiment, ranking.problem
     latency = None
-    if ranking.checked is not None and ranking.latency_fit is not None:
+    if ranking.latency is not None:
         first = int(verified.ranked.student_ids[0])
-        latency = describe_latency(experiment, ranking.checked, first, ranking.latency_fit)
+        latency = describe_latency(experiment, ranking.latency, first)
     return {
         "task": task.spec.name,
         "seed": experiment.seed,

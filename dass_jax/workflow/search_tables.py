@@ -201,7 +201,7 @@ def _latency_notes(latency: dict[str, Any]) -> tuple[str, str]:
         verdict = "The chosen student keeps the limit as measured."
     else:
         verdict = (
-            f"None of the {len(latency['measured'])} best candidates keeps the limit as measured; "
+            f"None of the {len(latency['measured'])} measured candidates keeps the limit; "
             "the fastest of them was chosen: lower --config.search.max_latency."
         )
     return verdict, (
