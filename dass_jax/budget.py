@@ -113,8 +113,8 @@ def parse_limit(name: str, text: str) -> Limit:
         unit = None
     if unit == "%" and 0 < number <= 100:
         return Limit(number / 100, is_share=True)
-    if unit in _UNITS[name] and number > 0:
-        return Limit(number * _UNITS[name][unit], is_share=False)
+    if unit in _UNITS[name] and 0 < (value := number * _UNITS[name][unit]) < math.inf:
+        return Limit(value, is_share=False)
     units = ", ".join(filter(None, _UNITS[name]))
     raise UserError(
         f"max_{name} is {text!r}: give a share of the teacher's such as 60%, or an absolute limit "

@@ -3,10 +3,12 @@
 What is timed is the student at its own size, as it would be delivered: no masks, no absent blocks.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
+import pathlib
 import platform
 import sys
 import time
@@ -59,13 +61,22 @@ class CompiledStudent:
         return self.run(self.variables, self.images).block_until_ready()
 
 
+def _cpu_model() -> str:
+    """The CPU's name, if the system tells it; else that of its architecture."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
 def device_name() -> str:
-    """The kind of the present device; of CPUs, also the architecture and how many cores."""
+    """The kind of the present device; of CPUs, their name and how many cores."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return str(device.device_kind)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return f"{platform.machine()} CPU, {cores} cores"
+    return f"{_cpu_model()} ({platform.machine()} CPU, {cores} cores)"
 
 
 @functools.cache

@@ -48,7 +48,7 @@ def test_shares_of_the_teacher(text, share):
     [
         ("flops", "many"), ("flops", "-3"), ("flops", "0"), ("flops", "101%"), ("flops", "0%"),
         ("flops", "3ms"), ("latency", "3"), ("latency", "3M"), ("params", "2MB"), ("bytes", ""),
-        ("flops", "1.2.3"), ("flops", "nan"),
+        ("flops", "1.2.3"), ("flops", "nan"), ("flops", "1e999"), ("bytes", "9e307MB"),
     ],
 )  # fmt: skip
 def test_senseless_limits_are_refused(name, text):
@@ -62,6 +62,7 @@ def test_a_budget_is_absolute_in_the_end():
     assert config.limited == ("flops", "params", "bytes")
     assert config.budget(teacher) == Budget(int(0.3 * int(teacher.flops)), 1000, int(teacher.bytes))
     assert SearchConfig().budget(teacher) == Budget()
+    assert SearchConfig(max_params="1k", max_latency="50%").budget(teacher) == Budget(params=1000)
     timed = teacher._replace(latency=0.25)
     assert SearchConfig(max_latency="50%").budget(timed) == Budget(latency=0.125)
 

@@ -179,6 +179,11 @@ def test_a_missing_configuration_is_one_line(tmp_path, arguments, message):
         ("meta_train", [], "/database has no task gratings: run bin/build_database.py"),
         ("search", [], "/predictor/checkpoint: run bin/meta_train.py"),
         ("distill", ["--task=digits"], "/search/digits/search.json does not exist"),
+        (
+            "search",
+            ["--config.tasks.digits.role=meta_valid"],
+            "no task has the role meta_test: name one with --task",
+        ),
         ("search", ["--name=a/b"], "a search cannot be named 'a/b': use letters"),
         ("distill", ["--task=digits", "--search=small"], "/search/digits/small/search.json does"),
         ("export", [], "--task is missing: name the task whose student to export"),

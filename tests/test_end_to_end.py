@@ -15,23 +15,24 @@ import pytest
 from PIL import Image
 
 import dass_jax
-from dass_jax import checkpoints, cost, resnet
+from dass_jax import checkpoints, cost, resnet, snapshots
 from dass_jax import database as db
 from dass_jax.baselines.measured import SHORT_DISTILLATION
 from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console
 from dass_jax.data.augmentation import normalize
 from dass_jax.deployment.exporting import DEFAULT_FORMATS
+from dass_jax.distillation import distil_population
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.latency import Latency
 from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import comparison, evaluate, prepare, search, verification
+from dass_jax.workflow import comparison, distill, evaluate, prepare, search, verification
 from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
-from dass_jax.workflow.chosen_student import chosen_student, read_student
+from dass_jax.workflow.chosen_student import chosen_student, read_student, widths_text
 from dass_jax.workflow.distill import run_distillation
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
@@ -39,6 +40,7 @@ from dass_jax.workflow.latency import ensure_latency_model
 from dass_jax.workflow.latency_check import check_latencies
 from dass_jax.workflow.meta_train import run_meta_training
 from dass_jax.workflow.predictors import load_predictor
+from dass_jax.workflow.recorded_students import compare_recorded
 from dass_jax.workflow.scorer import CandidateScorer, make_scorer, predict_students
 from dass_jax.workflow.search import run_search
 from dass_jax.workflow.task_arrays import embed_students
@@ -212,6 +214,34 @@ def test_other_settings_are_refused_and_harm_nothing(experiment, finished):
     assert contents(finished) == before
 
 
+def test_results_of_another_teacher_are_refused(experiment, finished, monkeypatch):
+    before, task = contents(finished), experiment.task(UNSEEN)
+    student = chosen_student(experiment, finished, task)
+    other = prepare.saved_origin(finished, task) | {"weights_digest": "0"}
+    monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
+    with pytest.raises(UserError, match=r"the search in .* \(weights_digest was .* is now '0'\)"):
+        run_search(experiment, finished, task)
+    with pytest.raises(UserError, match=r"the student in .* \(weights_digest was .* is now '0'\)"):
+        run_distillation(experiment, finished, task, student)
+    assert contents(finished) == before
+
+
+def test_a_finished_search_is_not_told_of_a_teacher_that_is_gone(experiment, copied):
+    shutil.rmtree(copied.teacher(UNSEEN))
+    with pytest.raises(UserError, match=f"task {UNSEEN} has no teacher"):
+        run_search(experiment, copied, experiment.task(UNSEEN))
+
+
+def test_an_impossible_budget_is_refused_before_anything_is_trained(experiment, copied):
+    shutil.rmtree(copied.teacher(UNSEEN))
+    shutil.rmtree(copied.search(UNSEEN))
+    tight = dataclasses.replace(experiment.search, max_params="9", max_latency="50%")
+    with pytest.raises(UserError, match=r"no student fits the budget .*params <= 9"):
+        run_search(dataclasses.replace(experiment, search=tight), copied, experiment.task(UNSEEN))
+    assert not copied.teacher(UNSEEN).exists()
+    assert not (copied.root / "latency").exists()
+
+
 def test_a_second_search_has_a_name_and_shares_the_networks(experiment, copied, result):
     fewer = dataclasses.replace(experiment.search, top_k=2, rivals=())
     other = dataclasses.replace(experiment, search=fewer)
@@ -251,6 +281,58 @@ def test_a_stopped_search_leaves_its_ranking(experiment, copied, result, monkeyp
     assert sorted(before) == sorted(result["candidates"]["prediction"])
     assert set(ranking["candidates"]["widths"]) == set(result["candidates"]["widths"])
     assert read_json(folder / "unfinished.json")["seconds"]["search"] > 0
+
+
+class Stopping:
+    """``distil_population``, which is stopped after the first epoch of one of its calls."""
+
+    def __init__(self, at):
+        self.at, self.replicates = at, []
+
+    def __call__(self, *arguments):
+        space, config, augmentation, assignment, students, ids, replicate, *others = arguments
+        snapshots, on_epoch, on_steps, devices = others
+        self.replicates.append(replicate)
+
+        def stop(report):
+            if len(self.replicates) == self.at:
+                raise KeyboardInterrupt
+            on_epoch(report)
+
+        return distil_population(
+            space, config, augmentation, assignment, students, ids, replicate, snapshots, stop,
+            on_steps, devices,
+        )  # fmt: skip
+
+
+def untimed(found):
+    """What a search found, without the seconds that it took."""
+    if isinstance(found, dict):
+        return {name: untimed(value) for name, value in found.items() if name != "seconds"}
+    return [untimed(value) for value in found] if isinstance(found, list) else found
+
+
+def test_a_search_that_was_stopped_again_and_again_finds_the_same(
+    experiment, copied, result, monkeypatch
+):
+    task = experiment.task(UNSEEN)
+    shutil.rmtree(copied.search(UNSEEN))
+    shutil.rmtree(copied.student(UNSEEN))
+    # whatever is trained can be gone on with
+    monkeypatch.setattr(snapshots, "SAVE_EVERY_SECONDS", 0.0)
+    seeds = [verification.REPLICATE, 0, 1, 0]
+    for done in range(len(seeds)):
+        stopping = Stopping(at=1)
+        monkeypatch.setattr(distill, "distil_population", stopping)
+        if done:
+            # the one that was stopped before goes on and is finished
+            stopping.at = 2
+        with pytest.raises(KeyboardInterrupt):
+            run_search(experiment, copied, task)
+        assert stopping.replicates == seeds[max(0, done - 1) : done + 1]
+    monkeypatch.setattr(distill, "distil_population", distil_population)
+    assert untimed(run_search(experiment, copied, task)) == untimed(result)
+    assert not list(copied.search(UNSEEN).rglob("unfinished*"))
 
 
 @pytest.mark.parametrize("candidate", [0, 3])
@@ -353,6 +435,9 @@ def test_candidates_are_the_best_ones_under_the_budget(experiment, result):
         assert student["flops"] == flops <= result["budget"]["flops"]
     # who chooses by parameters chooses the largest candidate
     assert result["rivals"][-1]["params"] == max(pool["params"])
+    # what was predicted of it is what was predicted of the candidate
+    place = pool["widths"].index(widths_text(result["rivals"][-1]["architecture"]["widths"]))
+    assert result["rivals"][-1]["prediction"] == pytest.approx(pool["prediction"][place], rel=1e-5)
 
 
 def test_the_chosen_student_is_the_best_verified_one(result):
@@ -374,9 +459,11 @@ def test_the_chosen_student_is_the_best_verified_one(result):
 def test_the_winner_is_not_trained_as_it_was_verified(finished, result):
     (folder,) = (finished.search(UNSEEN) / "verified").iterdir()
     names = {path.name for student in folder.iterdir() for path in student.iterdir()}
-    assert names == {"replicate2"}
-    assert result["verification"] == {"replicate": 2, "epochs": 2, "shortened": False}
-    assert len(result["winner"]) == 2
+    assert names == {f"replicate{verification.REPLICATE}"}
+    expected = {"replicate": verification.REPLICATE, "epochs": 2, "shortened": False}
+    assert result["verification"] == expected
+    # nor will it be if it is distilled with more seeds
+    assert len(result["winner"]) == 2 < verification.REPLICATE
 
 
 def test_plots_are_images(finished):
@@ -413,10 +500,10 @@ def test_the_page_needs_nothing_else_and_says_it_all(finished, result):
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     # within a drawing, parts refer to each other
     assert all(link.startswith("#") for link in page.links)
-    text = " ".join(page.texts)
     accuracy = 100 * np.mean([student["test_accuracy"] for student in result["winner"]])
-    for expected in (f"{accuracy:.1f} %", "choice of parameters", "Spearman", "verification"):
-        assert expected in text
+    assert f"{accuracy:.1f} %" in " ".join(page.texts)
+    # as cells of tables, not only among the settings
+    assert {"choice of parameters", "Spearman", "verification"} <= set(page.texts)
 
 
 def test_recorded_predictions_are_those_of_each_student_alone(experiment, finished, result):
@@ -435,6 +522,16 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
+
+
+def test_students_of_another_teacher_are_no_comparison(experiment, finished, monkeypatch, capsys):
+    spec = experiment.task(UNSEEN)
+    teacher = prepare.load_teacher(experiment, finished, spec)
+    predictor = load_predictor(finished.predictor, experiment)
+    other = prepare.saved_origin(finished, spec) | {"images_digest": "0"}
+    monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
+    assert compare_recorded(experiment, finished, spec, teacher, predictor) is None
+    assert "come from another teacher, or from other images" in capsys.readouterr().out
 
 
 def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, monkeypatch):
@@ -463,6 +560,11 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, 
     adapted = scorer.adapted_to(scorer.embed(rows(students, known), known), labels)
     np.testing.assert_allclose(renewed.mean, adapted(rows(students, order), order).mean, rtol=1e-5)
     assert not np.allclose(renewed.mean, scorer(rows(students, order), order).mean, rtol=1e-3)
+    assert candidates.adapts
+    settings = predictor.settings
+    meta = dataclasses.replace(settings.meta, inner_steps=0)
+    still = predictor._replace(settings=dataclasses.replace(settings, meta=meta))
+    assert not CandidateScorer(dataclasses.replace(scorer, predictor=still)).adapts
 
 
 def predictor_of(experiment, workdir):
@@ -520,6 +622,8 @@ def test_an_incomplete_work_directory_is_one_clear_message(experiment, copied):
         ("[1, 2]", "holds no architecture: give depths and widths"),
         ("3", "holds no architecture: give depths and widths"),
         ('{"candidates": []}', "holds no architecture: give depths and widths"),
+        ('{"candidates": {"widths": ["4 x"], "student_ids": [0]}}', "holds no architecture"),
+        ('{"candidates": {"widths": [[4]], "student_ids": [0]}}', "holds no architecture"),
         ('{"candidates": {"widths": ["4"]}}', "has no candidate 1: give a number from 0 to 0"),
         ('{"depths": [1, 1, 1, 1], "widths": []}', "is of one student, so it has no candidate 1"),
         ('{"depths": [1, 1, 1, 1]}', 'needs "depths" and "widths"'),

@@ -30,7 +30,7 @@ from dass_jax.workflow import distill, prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import best_on_validation
 from dass_jax.workflow.export import run_export
-from dass_jax.workflow.recipes import student_recipe, teacher_recipe
+from dass_jax.workflow.recipes import distilled_recipe, teacher_recipe
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 SHAPE = {"depths": [1, 2, 1, 2], "widths": [[3], [2, 4], [8], [5, 7]]}
@@ -78,7 +78,9 @@ def keep_student(experiment, workdir, replicate, **changes):
         "test_accuracy": test,
         "diverged": False,
         "seconds": 1.0,
-        "recipe": student_recipe(experiment, spec, experiment.final),
+        "recipe": distilled_recipe(
+            experiment, spec, experiment.final, prepare.required_origin(experiment, workdir, spec)
+        ),
     } | changes
     masked = random_variables(experiment, replicate)
     dense = resnet.cut(experiment.space, masked, student.architecture)
@@ -93,15 +95,10 @@ def kept(experiment, tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("kept") / "work")
     spec = experiment.task(TASK)
     images = prepare.load_images(experiment, spec)
-    save_teacher(
-        workdir.teacher(TASK) / "checkpoint",
-        TeacherResult(random_variables(experiment, 9), 0.95, 2, [(2, 0.95)], 1.0),
-        {
-            "recipe": teacher_recipe(experiment, spec),
-            "images_digest": prepare.images_digest(images),
-            "test_accuracy": 0.94,
-        },
-    )
+    teacher = TeacherResult(random_variables(experiment, 9), 0.95, 2, [(2, 0.95)], 1.0)
+    metadata = {"recipe": teacher_recipe(experiment, spec), "test_accuracy": 0.94}
+    metadata |= prepare.origin_of(images, teacher)
+    save_teacher(workdir.teacher(TASK) / "checkpoint", teacher, metadata)
     for replicate in range(len(ACCURACIES)):
         keep_student(experiment, workdir, replicate)
     return workdir
@@ -434,6 +431,7 @@ def test_the_best_seed_on_validation_is_exported(experiment, kept, tmp_path):
     assert config.class_names == ("0", "1", "2")
     teacher = config.teacher
     assert (teacher.valid_accuracy, teacher.test_accuracy) == (0.95, 0.94)
+    assert not teacher.accuracy_given
     weights = random_variables(experiment, 9)["params"]
     assert teacher.num_params == sum(leaf.size for leaf in jax.tree.leaves(weights))
     chosen, _ = run(experiment, kept, output=tmp_path / "first", replicate=0)
@@ -457,6 +455,17 @@ def test_a_diverged_seed_is_not_exported(experiment, changeable):
         run(experiment, changeable)
 
 
+def test_the_summary_of_a_student_counts_diverged_seeds(experiment, changeable):
+    shutil.rmtree(seed_folder(changeable, 1))
+    keep_student(experiment, changeable, 1, diverged=True)
+    student = Student(experiment.space.from_json(SHAPE), 0)
+    with console.capture() as capture:
+        distill.run_distillation(experiment, changeable, experiment.task(TASK), student)
+    assert "80.0 % ± 14.1, 1 diverged" in capture.get()
+    (folder,) = changeable.student(TASK).iterdir()
+    assert read_json(folder / "summary.json")["diverged"] == 1
+
+
 def test_a_student_that_is_not_distilled_is_named(experiment, changeable):
     shutil.rmtree(seed_folder(changeable, 2))
     for replicate in (None, 2):
@@ -464,6 +473,13 @@ def test_a_student_that_is_not_distilled_is_named(experiment, changeable):
             run(experiment, changeable, replicate=replicate)
     assert not changeable.export(TASK).exists()
     run(experiment, changeable, replicate=1)
+
+
+@pytest.mark.parametrize(("replicate", "replicates"), [(3, 4), (7, 8), (-1, 4)])
+def test_a_seed_that_is_never_distilled_is_named(experiment, kept, replicate, replicates):
+    fitting = rf"from 0 to 2, or .* with --config\.search\.replicates={replicates}$"
+    with pytest.raises(UserError, match=f"there is no seed {replicate}: give a number {fitting}"):
+        run(experiment, kept, replicate=replicate)
 
 
 def test_a_student_of_another_schedule_is_another_student(experiment, kept):

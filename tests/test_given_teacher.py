@@ -11,6 +11,7 @@ import pytest
 from flax import traverse_util
 
 from dass_jax import checkpoints, interop, resnet, weights
+from dass_jax.budget import CostModel
 from dass_jax.data.augmentation import normalize
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
@@ -18,7 +19,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import given_teacher, prepare
-from dass_jax.workflow.recipes import distilled_recipe, student_recipe
+from dass_jax.workflow.search_result import describe_teacher
 
 SPACE = ResNetSpace((3, 4, 4, 6), 2)
 CLASSES = 10
@@ -222,10 +223,14 @@ def test_a_given_accuracy_is_taken_and_a_doubt_is_told(given, capsys):
     experiment = dataclasses.replace(experiment, tasks=(spec,))
     images = prepare.load_images(experiment, spec)
     assert prepare.ensure_teacher(experiment, workdir, spec, images).accuracy == 0.75
+    full = CostModel(SPACE, 8, CLASSES)
+    assert describe_teacher(experiment, workdir, spec, full)["accuracy_given"]
     # random weights guess
     assert "hardly more than chance: its classes may be" in " ".join(
         capsys.readouterr().out.split()
     )
+    prepare.train_teachers(experiment, workdir, (spec,))
+    assert "75.0 % as given" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -242,38 +247,28 @@ def test_what_is_suspicious_in_an_accuracy(measured, accuracy, doubt):
     assert found is None if doubt is None else doubt in found
 
 
-def test_a_recipe_knows_the_weights_of_a_given_teacher(given, official):
-    experiment, _, spec, path = given
-
-    def recipes():
-        variables = weights.read_teacher(path, SPACE)
-        return (
-            given_teacher.digest_of_given(SPACE, spec, None),
-            distilled_recipe(experiment, spec, experiment.final, variables),
-        )
-
-    before = recipes()
-    assert recipes() == before
-    np.savez(path, **(official | {"fc.bias": official["fc.bias"] + 1}))
-    after = recipes()
-    assert after[0] != before[0]
-    assert after[1] != before[1]
-    own = dataclasses.replace(spec, teacher=None)
-    assert given_teacher.digest_of_given(SPACE, own, None) is None
-    variables = weights.read_teacher(path, SPACE)
-    # what was made before recipes knew weights stays valid
-    assert distilled_recipe(experiment, own, experiment.final, variables) == student_recipe(
-        experiment, own, experiment.final
-    )
-
-
 def test_another_file_of_the_same_name_is_noticed(given, official):
     experiment, workdir, spec, path = given
     images = prepare.load_images(experiment, spec)
     prepare.ensure_teacher(experiment, workdir, spec, images)
     np.savez(path, **(official | {"fc.bias": official["fc.bias"] + 1}))
-    with pytest.raises(UserError, match="holds other weights than when task digits adopted it"):
-        prepare.ensure_teacher(experiment, workdir, spec, images)
+    for use in (
+        lambda: prepare.ensure_teacher(experiment, workdir, spec, images),
+        lambda: prepare.required_origin(experiment, workdir, spec),
+    ):
+        with pytest.raises(UserError, match="holds other weights than when task digits adopted it"):
+            use()
+
+
+def test_the_origin_of_students_is_that_of_images_and_weights(given):
+    experiment, workdir, spec, _ = given
+    with pytest.raises(UserError, match="task digits has no teacher"):
+        prepare.required_origin(experiment, workdir, spec)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    origin = prepare.required_origin(experiment, workdir, spec)
+    assert origin == prepare.origin_of(images, teacher)
+    assert len(origin) == 2
 
 
 def test_a_teacher_of_other_classes_is_one_clear_line(given):

@@ -180,6 +180,19 @@ def test_the_network_at_its_own_size_is_compiled_once():
     assert np.abs(logits).max() > 0.1
 
 
+def test_two_kinds_of_cpu_have_two_names(monkeypatch):
+    def named(text):
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda path: text)
+        return latency.device_name()
+
+    assert named("processor\t: 0\nmodel name\t: Any  CPU @ 2 GHz\n").startswith("Any CPU @ 2 GHz (")
+    assert named("model name\t: A CPU\n") != named("model name\t: Another CPU\n")
+    monkeypatch.setattr(latency.platform, "processor", lambda: "")
+    monkeypatch.setattr(latency.platform, "machine", lambda: "arm64")
+    # not every system says it
+    assert named("Hardware\t: a board\n").startswith("arm64 (arm64 CPU, ")
+
+
 def test_a_measured_latency():
     found = measure_latency(SPACE, STUDENT, **SIZES, repeats=4, min_seconds=0.0)
     assert found.seconds > 0

@@ -8,15 +8,17 @@ import pytest
 
 from dass_jax.budget import Costs
 from dass_jax.data.tasks import TaskSpec
+from dass_jax.distillation import DistillConfig, view_of_epoch, views_needed
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.search.problem import Scored
 from dass_jax.search.settings import SearchConfig
 from dass_jax.search_space import Architecture
+from dass_jax.training import SGDConfig
 from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import search_progress, verification
-from dass_jax.workflow.recipes import search_recipe
+from dass_jax.workflow.recipes import distilled_recipe, search_recipe
 from dass_jax.workflow.scorer import CandidateScorer
 
 PREDICTED = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
@@ -39,7 +41,7 @@ def results(*measured):
 class Adapting(CandidateScorer):
     """A scorer that remembers what it was adapted to."""
 
-    known = None
+    known, adapts = None, True
 
     def __init__(self):
         pass
@@ -79,6 +81,13 @@ def test_a_diverged_student_is_not_chosen_and_teaches_nothing():
     assert verification.renew(Adapting(), RANKED, np.full(2, np.nan)) is None
 
 
+def test_who_takes_no_inner_steps_learns_nothing_from_measurements():
+    still = Adapting()
+    still.adapts = False
+    assert verification.renew(still, RANKED, np.asarray([0.4, 0.6])) is None
+    assert still.known is None
+
+
 def test_fewer_epochs_are_the_schedule_and_another_scale():
     spec = TaskSpec("digits", "meta_test", "digits")
     experiment = Experiment(search=SearchConfig(verify=2), tasks=(spec,))
@@ -91,12 +100,19 @@ def test_fewer_epochs_are_the_schedule_and_another_scale():
     assert experiment.kd.sgd.eval_every > 3
     assert verification.schedule(short) == dataclasses.replace(experiment.kd, sgd=sgd)
     assert verification.is_shortened(short)
-    # the winner has the seeds 0 to 3
-    assert verification.replicate(short) == 4
+
+
+def test_candidates_are_verified_by_the_last_views():
+    for times in range(1, 17):
+        sgd = SGDConfig(epochs=5)
+        config = DistillConfig(sgd, num_views=5 * times)
+        views = [view_of_epoch(config, verification.REPLICATE, epoch) for epoch in range(5)]
+        assert views == list(range(5 * times))[-5:]
+        assert views_needed(config, verification.REPLICATE + 1) == 5 * times
 
 
 def recipe(experiment, **changed):
-    given = {"predictor": "p", "records": "r", "teacher_weights": None, "device": None}
+    given = {"predictor": "p", "records": "r", "device": None}
     return search_recipe(experiment, experiment.task("digits"), **given | changed)
 
 
@@ -108,9 +124,17 @@ def test_the_recipe_of_a_search_has_all_that_decides_about_it():
     assert recipe(none) == recipe(dataclasses.replace(none, kd=longer))
     some = dataclasses.replace(none, search=SearchConfig(verify=2))
     assert recipe(some) != recipe(dataclasses.replace(some, kd=longer))
-    for changed in ({"predictor": "q"}, {"records": "s"}, {"teacher_weights": "w"}):
+    for changed in ({"predictor": "q"}, {"records": "s"}):
         assert recipe(none) != recipe(none, **changed)
     assert recipe(none, device="a CPU") != recipe(none, device="a GPU")
+
+
+def test_the_recipe_of_a_network_knows_its_teacher_and_images():
+    spec = TaskSpec("digits", "meta_test", "digits")
+    experiment = Experiment(tasks=(spec,))
+    origins = [{"images_digest": i, "weights_digest": w} for i, w in ("ab", "cb", "ad")]
+    made = [distilled_recipe(experiment, spec, experiment.final, origin) for origin in origins]
+    assert made[0] != made[1] != made[2] != made[0]
 
 
 def test_searches_share_what_their_names_may_not_hide():

@@ -2,10 +2,11 @@
 
 import copy
 
+import numpy as np
 import pytest
 
 from dass_jax.workflow.search_figures import all_figures
-from dass_jax.workflow.search_report import lead
+from dass_jax.workflow.search_report import lead, print_ranking
 from dass_jax.workflow.search_tables import front_table, search_tables
 
 COSTS = {"flops": 1000, "params": 100, "bytes": 400, "latency": None}
@@ -27,7 +28,7 @@ SEARCH = {
     "device": "a CPU",
     "algorithm": "pool",
     "budget": {"flops": 1500, "params": None, "bytes": None, "latency": None},
-    "teacher": network(0.9, valid_accuracy=0.9, architecture={
+    "teacher": network(0.9, valid_accuracy=0.9, accuracy_given=False, architecture={
         "depths": [2, 2], "widths": [[8, 8], [8, 8]]}),
     "verification": {"replicate": 2, "epochs": 3, "shortened": False},
     "candidates": {
@@ -41,8 +42,9 @@ SEARCH = {
         candidate(0.6, prediction_after=0.55),
     ],
     "winner": [network(0.6), network(0.7)],
-    "rivals": [network(0.5, chosen_by="random"), network(0.4, chosen_by="random"),
-               network(0.45, chosen_by="parameters")],
+    "rivals": [network(0.5, chosen_by="random", prediction=0.55, half_width=0.1),
+               network(0.4, chosen_by="random", prediction=0.35, half_width=0.1),
+               network(0.45, chosen_by="parameters", prediction=0.5, half_width=0.1)],
     "measured": None,
     "latency": None,
     "seconds": {"search": 1.0},
@@ -69,9 +71,12 @@ def test_predictions_are_beside_what_was_measured(search):
         ["60.0 % ± 10.0 %", "", "55.0 %"],
     ]
     assert top.notes == ()
+    # more than was measured of the chosen one, but not than is predicted of it
     search["candidates"]["prediction_after"][2] = 0.66
+    assert tables(search)[1].notes == ()
+    search["candidates"]["prediction_after"][2] = 0.76
     (note,) = tables(search)[1].notes
-    assert "now predicted to reach 66.0 %, more than the best measured one" in note
+    assert "now predicted to reach 76.0 %, more than the 75.0 % predicted now" in note
 
 
 def test_few_epochs_are_no_accuracy_after_distillation(search):
@@ -110,7 +115,7 @@ def test_a_limit_that_is_broken_is_said(search):
     for entry in (search["teacher"], *search["top"], *search["rivals"]):
         entry["latency"] = 0.9e-3
     latency = {
-        "batch_size": 4, "within_budget": True, "teacher": 2e-3,
+        "batch_size": 4, "within_budget": True, "teacher": 2e-3, "limit": 1e-3, "chosen": 0.95e-3,
         "model": {"students": 26, "error": 0.05, "spearman": 0.97},
         "measured": [record(7, 1.2e-3), record(0, 0.95e-3)],
     }  # fmt: skip
@@ -120,9 +125,64 @@ def test_a_limit_that_is_broken_is_said(search):
     assert table.rows[2][1:] == ["0.9 ms", "0.95 ms", "1 ms"]
     assert table.notes[0] == "The chosen student keeps the limit as measured."
     assert "26 measured networks, with an error of 5.0 % and a Spearman of 0.97" in table.notes[1]
-    latency |= {"within_budget": False, "measured": [record(7, 1.2e-3), record(0, 1.1e-3)]}
-    assert "None of the 2 best candidates keeps the limit" in tables(search)[2][0].notes[0]
+    assert lead(search).startswith("The chosen student has")
+    latency |= {"within_budget": False, "measured": [record(7, 1.2e-3), record(0, 1.1e-3)],
+                "chosen": 1.1e-3}  # fmt: skip
+    assert "limit of 1 ms: the chosen one takes 1.1 ms. The chosen student has" in lead(search)
+    assert "None of the 2 measured candidates keeps the limit" in tables(search)[2][0].notes[0]
     assert "; 4 candidates scored" in tables(search)[2][-1].title
+
+
+def test_the_comparison_says_what_is_not_alike(search):
+    def notes():
+        return " ".join(search_tables(search)[0].notes)
+
+    assert "Predicted is the validation accuracy after the schedule of kd" in notes()
+    assert "the best of 2 measured candidates" in notes()
+    assert "latency" not in notes()
+    for entry in (search["teacher"], *search["top"], *search["rivals"]):
+        entry["latency"] = 0.9e-3
+    search["latency"] = {
+        "batch_size": 4, "within_budget": True, "teacher": 2e-3, "measured": [],
+        "model": {"students": 26, "error": 0.05, "spearman": 0.97},
+    }  # fmt: skip
+    assert "keep the limit of the latency as predicted only" in notes()
+    search["rivals"] = []
+    assert len(search_tables(search)[0].notes) == 1
+
+
+def test_candidates_have_the_numbers_by_which_they_can_be_distilled(search, capsys):
+    _, top, _ = tables(search)
+    assert [row[0] for row in top.rows] == ["0: 4 6-8", "1: 4 6-8", "2: 4 6-8"]
+    assert top.header[0] == front_table(search).header[0]
+    assert top.header[0].startswith("candidate: ")
+    # which they have only when all is measured
+    print_ranking(search | {"verification": None})
+    printed = capsys.readouterr().out
+    assert "4 6-8" in printed
+    assert "0: 4 6-8" not in printed
+    assert "candidate:" not in printed
+
+
+def test_whoever_was_distilled_tells_how_far_predictions_can_be_trusted(search):
+    search |= {"verification": None, "top": [candidate(0.7)]}
+    (axes,) = all_figures(search)["predicted_measured"].axes
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    assert drawn.keys() == {"chosen student (test)", "rivals (test)", "equal"}
+    points = {name: bars.lines[0].get_xydata() for name, bars in drawn.items() if name != "equal"}
+    np.testing.assert_allclose(points["chosen student (test)"], [[70, 65]])
+    np.testing.assert_allclose(points["rivals (test)"], [[55, 50], [35, 40], [50, 45]])
+    for network_of in (*search["winner"], *search["rivals"]):
+        network_of["diverged"] = True
+    assert "predicted_measured" not in all_figures(search)
+
+
+@pytest.mark.parametrize(("given", "label"), [(False, "validation"), (True, "as given")])
+def test_an_accuracy_that_was_given_is_not_shown_as_measured(search, given, label):
+    search["teacher"]["accuracy_given"] = given
+    for name in ("candidates", "curves"):
+        (axes,) = all_figures(search)[name].axes
+        assert f"teacher ({label})" in axes.get_legend_handles_labels()[1]
 
 
 def test_the_front_is_numbered_and_ordered_by_cost(search):

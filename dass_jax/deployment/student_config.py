@@ -50,6 +50,7 @@ class TeacherSummary:
       test_accuracy: On the test images, a fraction.
       flops: Multiply-adds for one image.
       num_params: Trainable parameters.
+      accuracy_given: Whether ``valid_accuracy`` is what the user said of other images instead.
     """
 
     stage_widths: tuple[int, ...]
@@ -58,6 +59,7 @@ class TeacherSummary:
     test_accuracy: float
     flops: int
     num_params: int
+    accuracy_given: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

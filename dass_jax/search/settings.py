@@ -93,9 +93,14 @@ class SearchConfig:
         return tuple(self._limits())
 
     def budget(self, teacher: Costs) -> Budget:
-        """The limits in absolute numbers, for a teacher of these costs."""
+        """The limits in absolute numbers, for a teacher of these costs.
+
+        A cost that is not known is not limited.
+        """
         limits: dict[str, Any] = {}
         for name, limit in self._limits().items():
+            if getattr(teacher, name) is None:
+                continue
             absolute = limit.absolute(float(getattr(teacher, name)))
             limits[name] = float(absolute) if name == "latency" else int(absolute)
         return Budget(**limits)

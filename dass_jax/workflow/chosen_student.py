@@ -53,7 +53,10 @@ def read_student(experiment: Experiment, path: pathlib.Path, candidate: int = 0)
         if candidate:
             raise UserError(f"{path} is of one student, so it has no candidate {candidate}")
         return Student(experiment.space.from_json(data), 0)
-    except (KeyError, IndexError, TypeError) as error:
+    except UserError:
+        raise
+    # whatever a file that was written by hand may hold
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} holds no architecture: give depths and widths") from error
 
 

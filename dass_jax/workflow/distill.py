@@ -18,7 +18,6 @@ from dass_jax.console import (
     duration,
     percent,
     print_table,
-    with_deviation,
 )
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import (
@@ -36,6 +35,7 @@ from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.recipes import distilled_recipe
+from dass_jax.workflow.search_tables import reached
 from dass_jax.workflow.training_bar import training_bar
 
 Result = dict[str, Any]
@@ -58,45 +58,42 @@ def _path(
 
 def distil_students(
     experiment: Experiment,
-    spec: TaskSpec,
+    config: DistillConfig,
+    recipe: Recipe,
     assignment: Assignment,
     students: Sequence[Student],
     replicate: int,
     folder: pathlib.Path,
     title: str,
-    config: DistillConfig | None = None,
 ) -> list[Result]:
     """Distils students as one population with one seed; done before, it only reads the results.
 
     Args:
       experiment: The settings.
-      spec: The task.
-      assignment: Its images and teacher.
+      config: How to distil.
+      recipe: What the networks depend on: the ``distilled_recipe`` of the task.
+      assignment: The task's images and teacher.
       students: Whom to distil.
       replicate: The seed.
       folder: Where the trained networks are kept, each at its own size, with their results.
       title: What the progress bar says.
-      config: How to distil; ``experiment.final`` if None.
 
     Returns:
       For each student its validation and test accuracies, learning curve and seconds.
 
     Raises:
-      UserError: If kept networks were made with other settings.
+      UserError: If kept networks were made with other settings, of other images or another teacher.
     """
-    config = config or experiment.final
-    recipe = distilled_recipe(experiment, spec, config, assignment.variables)
     paths = [_path(experiment, config, folder, student, replicate) for student in students]
     for path in filter(checkpoints.exists, paths):
         checkpoints.require_recipe(path, "the student", recipe)
     wanted = dict(zip(paths, students, strict=True))
     missing = {path: one for path, one in wanted.items() if not checkpoints.exists(path)}
+    snapshots, together = _snapshots(recipe, folder, wanted, replicate), wanted
+    # all are trained already if a run was killed while it kept them one by one
+    if missing and not snapshots.exist():
+        snapshots, together = _snapshots(recipe, folder, missing, replicate), missing
     if missing:
-        snapshots = _snapshots(recipe, folder, wanted, replicate)
-        # all are trained already if a run was killed while it kept them one by one
-        together = wanted if snapshots.exist() else missing
-        if together is missing:
-            snapshots = _snapshots(recipe, folder, missing, replicate)
         trained = list(together.values())
         result = _distil(experiment, config, assignment, trained, replicate, snapshots, title)
         seconds = snapshots.seconds / len(together)
@@ -108,9 +105,10 @@ def distil_students(
             masked = jax.tree.map(lambda leaf, row=row: leaf[row], result.variables)
             dense = resnet.cut(experiment.space, masked, student.architecture)
             checkpoints.save(path, 0, dense, metadata)
-        snapshots.remove()
-        with contextlib.suppress(OSError):  # of other students, there is more
-            (folder / "unfinished").rmdir()
+    # also what a run left that was killed when it had kept the last one
+    snapshots.remove()
+    with contextlib.suppress(OSError):  # of other students, there is more
+        (folder / "unfinished").rmdir()
     return [checkpoints.read_metadata(path) for path in paths]
 
 
@@ -121,17 +119,6 @@ def _snapshots(
     names = [str(path.relative_to(folder)) for path in students]
     own = recipe | {"students": names, "replicate": replicate}
     return Snapshots(folder / "unfinished" / digest(own), "the unfinished students", own)
-
-
-def _kept(experiment: Experiment, workdir: Workdir, spec: TaskSpec, path: pathlib.Path) -> Result:
-    """The results of a network distilled before.
-
-    Raises:
-      UserError: If it was made with other settings, or of another teacher.
-    """
-    teacher = prepare.load_teacher(experiment, workdir, spec).variables
-    recipe = distilled_recipe(experiment, spec, experiment.final, teacher)
-    return checkpoints.require_recipe(path, "the student", recipe)
 
 
 def _distil(
@@ -182,12 +169,15 @@ def distil_winner(
     student: Student,
 ) -> list[Result]:
     """Distils one student with every seed; finished seeds are not repeated."""
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
     results: list[Result] = []
     for replicate in range(experiment.search.replicates):
         title = f"distilling for {spec.name}, seed {replicate}"
         results += distil_students(
-            experiment, spec, assignment, [student], replicate, workdir.student(spec.name), title
-        )
+            experiment, experiment.final, recipe, assignment, [student], replicate,
+            workdir.student(spec.name), title,
+        )  # fmt: skip
     return results
 
 
@@ -197,10 +187,14 @@ def kept_student(
     """Where the network of one seed is kept, with its results; None if it is not distilled yet.
 
     Raises:
-      UserError: If it was made with other settings.
+      UserError: If it was made with other settings, of other images or another teacher.
     """
     path = _path(experiment, experiment.final, workdir.student(spec.name), student, replicate)
-    return (path, _kept(experiment, workdir, spec, path)) if checkpoints.exists(path) else None
+    if not checkpoints.exists(path):
+        return None
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
+    return path, checkpoints.require_recipe(path, "the student", recipe)
 
 
 def best_on_validation(results: Sequence[Result]) -> int:
@@ -268,6 +262,7 @@ def _summarise(
             "mean": statistics.mean(tests),
             "deviation": statistics.stdev(tests) if len(tests) > 1 else None,
         },
+        "diverged": len(results) - len(tests),
         "best_on_validation": best,
         "replicates": results,
     }
@@ -278,7 +273,7 @@ def _summarise(
         ["multiply-adds", count(int(flops))],
         ["parameters", count(int(params))],
         ["teacher's test accuracy", percent(teacher_test)],
-        ["test accuracy", with_deviation(tests)],
+        ["test accuracy", reached(results)],
         ["best on validation", f"seed {best}, {percent(results[best]['final_accuracy'])} there"],
         ["time", duration(sum(result["seconds"] for result in results))],
         ["networks", str(folder)],

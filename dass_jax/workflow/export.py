@@ -81,7 +81,14 @@ def _choose(
     replicate: int | None,
 ) -> tuple[int, pathlib.Path]:
     """The seed to export and where its network is kept."""
-    seeds = range(experiment.search.replicates) if replicate is None else [replicate]
+    distilled = range(experiment.search.replicates)
+    if replicate is not None and replicate not in distilled:
+        more = max(replicate, len(distilled)) + 1
+        raise UserError(
+            f"there is no seed {replicate}: give a number from 0 to {len(distilled) - 1}, or "
+            f"distil and export with --config.search.replicates={more}"
+        )
+    seeds = distilled if replicate is None else [replicate]
     folders, results = [], []
     for seed in seeds:
         kept = distill.kept_student(experiment, workdir, spec, student, seed)
@@ -120,6 +127,7 @@ def _teacher(
         stage_widths=space.stage_widths,
         stage_depth=space.stage_depth,
         valid_accuracy=prepare.load_teacher(experiment, workdir, spec).accuracy,
+        accuracy_given=spec.teacher_accuracy is not None,
         test_accuracy=prepare.teacher_test_accuracy(workdir, spec),
         flops=int(cost.num_flops(space, full, **sizes)),
         num_params=int(cost.num_params(space, full, num_classes=num_classes)),

@@ -56,27 +56,6 @@ def require_same_weights(space: ResNetSpace, spec: TaskSpec, metadata: dict[str,
         )
 
 
-def digest_of_given(
-    space: ResNetSpace, spec: TaskSpec, metadata: dict[str, Any] | None
-) -> str | None:
-    """A digest of the weights of the teacher that a task names; None if it names none.
-
-    Args:
-      space: The search space.
-      spec: The task.
-      metadata: What describes the task's own copy, if it has one.
-
-    Raises:
-      UserError: If the file holds other weights than the copy, or there is neither.
-    """
-    if spec.teacher is None:
-        return None
-    if metadata is not None:
-        require_same_weights(space, spec, metadata)
-        return metadata["weights_digest"]
-    return weights_digest(weights.read_teacher(_path(spec), space))
-
-
 def adopt_teacher(
     space: ResNetSpace, spec: TaskSpec, num_classes: int, valid: Split
 ) -> TeacherResult:

@@ -28,7 +28,8 @@ details { margin-top: 2rem; } pre { overflow-x: auto; background: #f6f6f6; paddi
 """
 
 _CAPTIONS = {
-    "candidates": "Every point is a student that the predictor scored without training it.",
+    "candidates": "Every point is a student that the predictor scored without training it. The "
+    "interval is that of one student by itself; the best of many predictions is often too high.",
     "student": "The chosen student within its teacher, stage by stage.",
     "distilled": "What the networks reach on the test images after distillation.",
     "curves": "Accuracy on the validation images while the students were distilled.",

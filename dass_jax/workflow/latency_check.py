@@ -1,7 +1,7 @@
 """Whether candidates keep a limit of their latency when they are measured rather than predicted.
 
 The best candidates crowd below the limit, so the latency model's error alone makes many of them
-break it.
+break it. Those that were measured tell how far it is off there, and who is worth trying next.
 """
 
 import functools
@@ -32,7 +32,7 @@ class Checked(NamedTuple):
       ranked: Those that keep the limit first, in their order, then those that were not measured;
         without those that break it. If all that were measured break it, the fastest comes first.
       kept: How many of the first ones keep it.
-      records: What was measured, in the order of the candidates.
+      records: What was measured, in the order in which it was.
     """
 
     ranked: Scored
@@ -54,7 +54,7 @@ def check_latencies(
     save: Callable[[], None],
     meter: Callable[..., Callable[[], Latency]] = latency_meter,
 ) -> Checked:
-    """Measures candidates, best first, until as many as are wanted keep the limit.
+    """Measures the best candidates that may keep the limit until as many as are wanted do.
 
     A share of the teacher's latency is one of the teacher measured in the same rounds.
 
@@ -62,7 +62,7 @@ def check_latencies(
       experiment: The settings; ``search.verify`` says how many are wanted, one if it is 0.
       model: What students cost.
       ranked: All candidates, best first.
-      records: What an earlier run has measured of the first of them; more is appended.
+      records: What an earlier run has measured of them; more is appended.
       save: Called when something was measured.
       meter: Makes what measures an architecture of a space.
     """
@@ -73,14 +73,12 @@ def check_latencies(
     )  # fmt: skip
     costs, wanted = model(space.full()), max(1, config.verify)
     most = min(len(ranked), max(_FEWEST_TRIES, _TRIES_EACH * wanted))
-    first = map(widths_text, ranked.architectures.widths[: len(records)])
-    if [record["widths"] for record in records] != list(first):
-        records.clear()  # another latency model ranked other candidates first
+    if not _are_of(records, ranked):
+        records.clear()  # another latency model, or another ranking
     teacher = None
     while (missing := wanted - _kept(records)) > 0 and len(records) < most:
         teacher = teacher or prepare(space.full())
-        places = np.arange(len(records), min(len(records) + missing, most))
-        group = ranked.take(places)
+        group = ranked.take(_next(ranked, records, min(missing, most - len(records))))
         reference, *seconds = _fastest([teacher, *map(prepare, unstack(group.architectures))])
         limit = config.budget(costs._replace(latency=np.asarray(reference))).latency
         predicted = np.asarray(group.costs.latency).tolist()
@@ -93,10 +91,35 @@ def check_latencies(
             )  # fmt: skip
         save()
     checked = settle(ranked, records)
-    console.print(
-        f"latency: {checked.kept} of the {len(records)} best candidates keep the limit as measured"
-    )
+    console.print(f"latency: {checked.kept} of {len(records)} measured candidates keep the limit")
     return checked
+
+
+def _are_of(records: list[Record], ranked: Scored) -> bool:
+    """Whether these candidates were measured, with these predictions."""
+    widths = map(widths_text, ranked.architectures.widths)
+    predicted = np.asarray(ranked.costs.latency).tolist()
+    known = dict(zip(ranked.student_ids.tolist(), zip(widths, predicted, strict=True), strict=True))
+    return all(
+        known.get(record["student_id"]) == (record["widths"], record["predicted"])
+        for record in records
+    )
+
+
+def _next(ranked: Scored, records: list[Record], count: int) -> np.ndarray:
+    """The places of those to measure next, at most so many.
+
+    The best whose prediction keeps the limit when it is corrected by what was measured so far; if
+    there is none, the fastest.
+    """
+    measured = [record["student_id"] for record in records]
+    left = np.flatnonzero(~np.isin(ranked.student_ids, measured))
+    if not records:
+        return left[:count]
+    off = np.median([record["measured"] / record["predicted"] for record in records])
+    corrected = off * np.asarray(ranked.costs.latency)[left]
+    fitting = left[corrected <= records[-1]["limit"]]
+    return (fitting if len(fitting) else left[np.argsort(corrected, kind="stable")])[:count]
 
 
 def keeps(record: Record) -> bool:
@@ -113,34 +136,50 @@ def settle(ranked: Scored, records: list[Record]) -> Checked:
 
     Args:
       ranked: All candidates, best first.
-      records: What was measured of the first of them.
+      records: What was measured of them.
     """
-    first = [place for place, record in enumerate(records) if keeps(record)]
+    places = {number: place for place, number in enumerate(ranked.student_ids.tolist())}
+    measured = [places[record["student_id"]] for record in records]
+    first = sorted(place for place, record in zip(measured, records, strict=True) if keeps(record))
     kept = len(first)
     if not first:
-        first = [int(np.argmin([record["measured"] / record["limit"] for record in records]))]
-    order = np.concatenate([first, np.arange(len(records), len(ranked))]).astype(int)
+        fastest = np.argmin([record["measured"] / record["limit"] for record in records])
+        first = [measured[fastest]]
+    others = np.setdiff1d(np.arange(len(ranked)), measured)
+    order = np.concatenate([first, others]).astype(int)
     return Checked(ranked.take(order), kept, records)
 
 
+class LimitedLatency(NamedTuple):
+    """What is known of latencies where they are limited.
+
+    Attributes:
+      checked: The candidates.
+      fit: What describes the latency model.
+    """
+
+    checked: Checked
+    fit: dict[str, Any]
+
+
 def describe_latency(
-    experiment: Experiment, checked: Checked, student_id: int, fit: dict[str, Any]
+    experiment: Experiment, latency: LimitedLatency, student_id: int
 ) -> dict[str, Any]:
     """What ``search.json`` says of latencies.
 
     Args:
       experiment: The settings.
-      checked: What was measured.
+      latency: What is known of them.
       student_id: The chosen student's id.
-      fit: What describes the latency model.
     """
-    (chosen,) = [record for record in checked.records if record["student_id"] == student_id]
+    records = latency.checked.records
+    (chosen,) = [record for record in records if record["student_id"] == student_id]
     return {
         "batch_size": experiment.search.latency_batch,
         "within_budget": keeps(chosen),
         "limit": chosen["limit"],
         "teacher": chosen["teacher"],
         "chosen": chosen["measured"],
-        "model": fit,
-        "measured": checked.records,
+        "model": latency.fit,
+        "measured": records,
     }

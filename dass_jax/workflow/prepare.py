@@ -1,7 +1,7 @@
 """Tasks made ready: images on the device, a trained teacher, its logits."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +94,24 @@ def load_teacher(
     Raises:
       UserError: If there is none, or it was trained with other settings or images.
     """
+    metadata = _checked_metadata(experiment, workdir, spec)
     folder = workdir.teacher(spec.name) / "checkpoint"
-    if not checkpoints.exists(folder):
-        raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
-    metadata = checkpoints.require_recipe(folder, "the teacher", teacher_recipe(experiment, spec))
     if images is not None and metadata["images_digest"] != images_digest(images):
         raise UserError(
             f"the teacher in {folder} was trained on other images than {spec.source} holds now"
         )
-    require_same_weights(experiment.space, spec, metadata)
     result, _ = teacher_lib.load_teacher(folder, experiment.space)
     return result
+
+
+def _checked_metadata(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, Any]:
+    """What describes the task's teacher, if it is that of the settings."""
+    folder = workdir.teacher(spec.name) / "checkpoint"
+    if not checkpoints.exists(folder):
+        raise UserError(f"task {spec.name} has no teacher in {folder}: run bin/train_teacher.py")
+    metadata = checkpoints.require_recipe(folder, "the teacher", teacher_recipe(experiment, spec))
+    require_same_weights(experiment.space, spec, metadata)
+    return metadata
 
 
 def images_digest(images: TaskImages) -> str:
@@ -132,6 +139,16 @@ def saved_origin(workdir: Workdir, spec: TaskSpec) -> dict[str, str] | None:
     return {n: metadata[n] for n in names} if set(names) <= set(metadata) else None
 
 
+def required_origin(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> dict[str, str]:
+    """``saved_origin`` of a task that must have its teacher; empty if that does not know it.
+
+    Raises:
+      UserError: If there is no teacher, or it was trained with other settings.
+    """
+    _checked_metadata(experiment, workdir, spec)
+    return saved_origin(workdir, spec) or {}
+
+
 def ensure_teacher(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, images: TaskImages
 ) -> teacher_lib.TeacherResult:
@@ -146,11 +163,15 @@ def ensure_teacher(
     result = adopt_teacher(experiment.space, spec, images.num_classes, images.valid)
     console.print(
         f"teacher {spec.name}: read from {spec.teacher}, "
-        f"validation accuracy {percent(result.accuracy)}"
-        + (" as given" if spec.teacher_accuracy is not None else "")
+        f"validation accuracy {percent(result.accuracy)}{_as_given(spec)}"
     )
     _keep(experiment, workdir, spec, images, result)
     return result
+
+
+def _as_given(spec: TaskSpec) -> str:
+    """What follows a teacher's accuracy that was not measured."""
+    return "" if spec.teacher_accuracy is None else " as given"
 
 
 def _train(
@@ -302,7 +323,7 @@ def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSp
                 spec.role,
                 metadata["num_classes"],
                 percent(1 / metadata["num_classes"]),
-                percent(result.accuracy),
+                percent(result.accuracy) + _as_given(spec),
                 percent(metadata["test_accuracy"]),
                 result.epoch,
                 duration(result.seconds),

@@ -8,8 +8,6 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import Recipe, plain
-from dass_jax.resnet import Variables
-from dass_jax.workflow.given_teacher import weights_digest
 
 
 def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
@@ -41,14 +39,17 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
 
 
 def distilled_recipe(
-    experiment: Experiment, spec: TaskSpec, config: DistillConfig, teacher: Variables
+    experiment: Experiment, spec: TaskSpec, config: DistillConfig, origin: dict[str, str]
 ) -> Recipe:
-    """What the network of a distilled student depends on, the teacher at hand.
+    """What the network of a distilled student depends on.
 
-    Of a teacher that was trained elsewhere, settings tell only the file.
+    Args:
+      experiment: The settings.
+      spec: The task.
+      config: How students are distilled.
+      origin: Digests of the task's images and teacher; settings tell only where they come from.
     """
-    given = {} if spec.teacher is None else {"teacher_weights": weights_digest(teacher)}
-    return student_recipe(experiment, spec, config) | given
+    return student_recipe(experiment, spec, config) | origin
 
 
 def predictor_interface(experiment: Experiment) -> Recipe:
@@ -86,17 +87,15 @@ def search_recipe(
     *,
     predictor: str,
     records: str,
-    teacher_weights: str | None,
     device: str | None,
 ) -> Recipe:
-    """What the result of a search depends on.
+    """What the result of a search depends on, but for the task's images and its teacher.
 
     Args:
       experiment: The settings.
       spec: The task.
       predictor: Digest of the predictor's recipe.
       records: Digest of the task's measured students.
-      teacher_weights: Digest of a given teacher's weights; None if the task trains its own.
       device: The device that latencies are limited on; None if they are not limited.
     """
     recipe = student_recipe(experiment, spec, experiment.final) | {
@@ -106,6 +105,4 @@ def search_recipe(
     }
     if experiment.search.verify:
         recipe["verification"] = student_recipe(experiment, spec, experiment.kd)["kd"]
-    if teacher_weights is not None:
-        recipe["teacher_weights"] = teacher_weights
     return recipe if device is None else recipe | {"device": device}

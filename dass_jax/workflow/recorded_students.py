@@ -6,11 +6,13 @@ import numpy as np
 
 from dass_jax import database as db
 from dass_jax.baselines.recorded import RECORDED
+from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
 from dass_jax.metrics import correlate
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
+from dass_jax.workflow import prepare
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.scorer import predict_students
@@ -48,10 +50,15 @@ def compare_recorded(
       predictor: The predictor.
 
     Returns:
-      Measured test accuracies, predictions and rank correlations; None without two students.
+      Measured test accuracies, predictions and rank correlations; None without two students of
+      this teacher and its images.
     """
     records = recorded_students(experiment, workdir, spec)
     if len(records) < 2:
+        return None
+    origin = prepare.saved_origin(workdir, spec)
+    if note := db.foreign(workdir.database, spec.name, origin):
+        console.print(note)
         return None
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)

@@ -12,10 +12,11 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
+from dass_jax.metrics import finite_scores
 from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import digest
 from dass_jax.search.problem import SearchProblem, rows
-from dass_jax.search_space import Architecture, unstack
+from dass_jax.search_space import Architecture, stack, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -23,6 +24,7 @@ from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.recipes import distilled_recipe
+from dass_jax.workflow.scorer import Scorer
 
 RANDOM = "random"
 
@@ -97,9 +99,22 @@ def _favourites(
     names = experiment.search.rivals
     with progress_bar(f"baselines score {len(ids)} candidates", len(names)) as advance:
         for name in names:
-            favourites[name] = int(np.argmax(BASELINES[name](candidates)))
+            scores = np.asarray(BASELINES[name](candidates), np.float64)
+            # nan would win
+            favourites[name] = int(np.argmax(finite_scores(scores)))
             advance(name)
     return favourites
+
+
+def predict_rivals(scorer: Scorer, rivals: list[Rival]) -> list[dict[str, float]]:
+    """What is predicted of each rival, for its entry, as it was of the candidates."""
+    if not rivals:
+        return []
+    architectures = jax.device_get(stack([rival.student.architecture for rival in rivals]))
+    ids = np.asarray([rival.student.student_id for rival in rivals], np.int32)
+    predicted = scorer(architectures, ids)
+    pairs = zip(predicted.mean.tolist(), predicted.half_width.tolist(), strict=True)
+    return [{"prediction": mean, "half_width": half_width} for mean, half_width in pairs]
 
 
 def distil_rivals(
@@ -127,10 +142,11 @@ def distil_rivals(
         return []
     # two baselines may like the same student
     distinct = {rival.student.architecture.widths.tobytes(): rival.student for rival in rivals}
-    recipe = distilled_recipe(experiment, spec, experiment.final, assignment.variables)
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
     folder = workdir.rivals(spec.name) / digest(recipe)
     results = distil_students(
-        experiment, spec, assignment, list(distinct.values()), 0, folder,
+        experiment, experiment.final, recipe, assignment, list(distinct.values()), 0, folder,
         f"distilling {len(distinct)} rivals",
     )  # fmt: skip
     found = dict(zip(distinct, results, strict=True))

@@ -109,7 +109,11 @@ class Scorer:
 
 
 class CandidateScorer:
-    """Scores the candidates of a search, and keeps them as the predictor sees them."""
+    """Scores the candidates of a search, and keeps them as the predictor sees them.
+
+    Attributes:
+      scorer: What scores them, before anything is measured.
+    """
 
     def __init__(self, scorer: Scorer, *, keep: bool = True) -> None:
         """Starts with no candidate.
@@ -118,17 +122,22 @@ class CandidateScorer:
           scorer: What scores them.
           keep: Whether candidates are kept; ``renewed`` needs them.
         """
-        self._scorer, self._keep = scorer, keep
+        self.scorer, self._keep = scorer, keep
         self._met: list[StudentInputs] = []
 
     def __call__(
         self, architectures: Architecture, student_ids: Int[np.ndarray, " K"]
     ) -> Prediction:
         """As ``Scorer``, for the next K candidates; ids count candidates from 0 on."""
-        students = self._scorer.embed(architectures, student_ids)
+        students = self.scorer.embed(architectures, student_ids)
         if self._keep:
             self._met.append(students)
-        return self._scorer.predict(students)
+        return self.scorer.predict(students)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether measured candidates change what is predicted of others."""
+        return self.scorer.predictor.settings.meta.inner_steps > 0
 
     def renewed(
         self,
@@ -144,7 +153,7 @@ class CandidateScorer:
           accuracies: What was measured of those, fractions.
         """
         met = jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._met)
-        adapted = self._scorer.adapted_to(rows(met, measured_ids), accuracies)
+        adapted = self.scorer.adapted_to(rows(met, measured_ids), accuracies)
         return adapted.predict(rows(met, student_ids))
 
 

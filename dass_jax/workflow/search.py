@@ -8,9 +8,8 @@ import jax
 import numpy as np
 
 import dass_jax
-from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.budget import Budget, CostModel
+from dass_jax.budget import Budget, CostModel, require_possible
 from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.experiment import Experiment
@@ -25,13 +24,17 @@ from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
-from dass_jax.workflow.given_teacher import digest_of_given
 from dass_jax.workflow.latency import ensure_latency_model
-from dass_jax.workflow.latency_check import Checked, check_latencies, describe_latency
+from dass_jax.workflow.latency_check import LimitedLatency, check_latencies, describe_latency
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.recorded_students import compare_recorded, recorded_students
-from dass_jax.workflow.rivals import check_rivals, choose_rivals, distil_rivals
+from dass_jax.workflow.rivals import (
+    check_rivals,
+    choose_rivals,
+    distil_rivals,
+    predict_rivals,
+)
 from dass_jax.workflow.scorer import BATCH_SIZE, CandidateScorer, make_scorer
 from dass_jax.workflow.search_progress import SearchProgress
 from dass_jax.workflow.search_report import print_ranking, print_search, write_report
@@ -74,15 +77,13 @@ class _Ranking(NamedTuple):
       problem: What was searched.
       scorer: What predicted the candidates.
       ranked: Those that may be chosen, best first.
-      checked: Their measured latencies, if latency is limited.
-      latency_fit: What describes the latency model, likewise.
+      latency: What is known of their latencies, if those are limited.
     """
 
     problem: SearchProblem
     scorer: CandidateScorer
     ranked: Scored
-    checked: Checked | None
-    latency_fit: dict[str, Any] | None
+    latency: LimitedLatency | None
 
 
 def run_search(
@@ -104,7 +105,7 @@ def run_search(
 
     Raises:
       UserError: If there is no predictor, the teacher or the budget does not fit, or the folder
-        holds a search with other settings.
+        holds a search with other settings, of other images or another teacher.
     """
     check_rivals(experiment.search.rivals)
     folder = workdir.search(spec.name, name)
@@ -115,6 +116,7 @@ def run_search(
     path = folder / "search.json"
     if path.exists():
         result = read_json(path)
+        recipe |= prepare.required_origin(experiment, workdir, spec)
         saved = result.get("recipe") if isinstance(result, dict) else None
         require_equal(f"the search in {path}", saved, recipe, "name this one with --name=NAME")
         console.print(f"search {spec.name}: done before, in {path}")
@@ -128,15 +130,11 @@ def run_search(
 def _recipe(
     experiment: Experiment, workdir: Workdir, spec: TaskSpec, predictor: TrainedPredictor
 ) -> Recipe:
-    adopted = None
-    if prepare.has_teacher(workdir, spec):
-        adopted = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
     return search_recipe(
         experiment,
         spec,
         predictor=digest(predictor.recipe),
         records=db.records_digest(recorded_students(experiment, workdir, spec)),
-        teacher_weights=digest_of_given(experiment.space, spec, adopted),
         device=device_name() if "latency" in experiment.search.limited else None,
     )
 
@@ -149,10 +147,12 @@ def _search(
     folder: pathlib.Path,
     recipe: Recipe,
 ) -> dict[str, Any]:
+    images = prepare.load_images(experiment, spec)
+    # before anything is trained or measured
+    require_possible(*_known_costs(experiment, images.num_classes))
+    teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
+    recipe = recipe | prepare.required_origin(experiment, workdir, spec)
     progress = SearchProgress(folder / "unfinished.json", digest(recipe))
-    with progress.phase("teacher"):
-        images = prepare.load_images(experiment, spec)
-        teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     task = _Task(experiment, workdir, spec, images, teacher, predictor, progress)
     ranking = _rank(task)
     verified = Verified(ranking.ranked, [], None)
@@ -189,12 +189,18 @@ def _rank(task: _Task) -> _Ranking:
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
         ranked = ALGORITHMS[config.algorithm](problem, key, config)
     if fit is None:
-        return _Ranking(problem, scorer, ranked, None, None)
+        return _Ranking(problem, scorer, ranked, None)
     with task.progress.phase("latency of candidates"):
         checked = check_latencies(
             experiment, model, ranked, task.progress.latencies, task.progress.save
         )
-    return _Ranking(problem, scorer, checked.ranked, checked, fit)
+    return _Ranking(problem, scorer, checked.ranked, LimitedLatency(checked, fit))
+
+
+def _known_costs(experiment: Experiment, num_classes: int) -> tuple[CostModel, Budget]:
+    """What students cost and may cost, but for their latency."""
+    model = CostModel(experiment.space, experiment.image_size, num_classes)
+    return model, experiment.search.budget(model(experiment.space.full()))
 
 
 def _costs(
@@ -207,8 +213,7 @@ def _costs(
     """
     space, size, config = experiment.space, experiment.image_size, experiment.search
     if "latency" not in config.limited:
-        model = CostModel(space, size, num_classes)
-        return model, config.budget(model(space.full())), None
+        return *_known_costs(experiment, num_classes), None
     latency = ensure_latency_model(
         space, workdir, image_size=size, num_classes=num_classes, batch_size=config.latency_batch
     )
@@ -223,8 +228,8 @@ def _costs(
 def _how_many(experiment: Experiment, ranking: _Ranking) -> int:
     """How many candidates are verified: none that is known to break the budget."""
     most = len(ranking.ranked)
-    if ranking.checked is not None:
-        most = min(most, max(1, ranking.checked.kept))
+    if ranking.latency is not None:
+        most = min(most, max(1, ranking.latency.checked.kept))
     return min(experiment.search.verify, most)
 
 
@@ -242,9 +247,11 @@ def _distil(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any
     winner = distil_winner(experiment, workdir, spec, assignment, student)
     with task.progress.phase("comparison"):
         rivals = choose_rivals(experiment, spec, ranking.problem, task.images, task.teacher)
+        predicted = predict_rivals(ranking.scorer.scorer, rivals)
         measured = compare_recorded(experiment, workdir, spec, task.teacher, task.predictor)
     describe = functools.partial(costs_of, model)
-    others = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+    distilled = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
+    others = [entry | own for entry, own in zip(distilled, predicted, strict=True)]
     seconds = _seconds(task, verified.results, winner, others)
     return {"winner": winner, "rivals": others, "measured": measured, "seconds": seconds}
 
@@ -263,16 +270,16 @@ def _seconds(
         )
     }  # fmt: skip
     before = {phase: seconds for phase, seconds in spent.items() if phase not in trained}
-    return before | {"teacher": task.teacher.seconds} | trained
+    return {"teacher": task.teacher.seconds} | before | trained
 
 
 def _describe(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any]:
     """What is known before the choice is distilled."""
     experiment, problem = task.experiment, ranking.problem
     latency = None
-    if ranking.checked is not None and ranking.latency_fit is not None:
+    if ranking.latency is not None:
         first = int(verified.ranked.student_ids[0])
-        latency = describe_latency(experiment, ranking.checked, first, ranking.latency_fit)
+        latency = describe_latency(experiment, ranking.latency, first)
     return {
         "task": task.spec.name,
         "seed": experiment.seed,

@@ -31,6 +31,11 @@ def _tests(results: list[dict[str, Any]]) -> np.ndarray:
     return 100 * np.asarray([result["test_accuracy"] for result in results])
 
 
+def _teacher_label(search: Search) -> str:
+    """Where the teacher's accuracy among those on validation images comes from."""
+    return f"teacher ({'as given' if search['teacher']['accuracy_given'] else 'validation'})"
+
+
 def plot_candidates(search: Search) -> Figure:
     """Predicted accuracy of all candidates against their cost, the Pareto front and the choice."""
     pool, chosen, teacher = search["candidates"], search["top"][0], search["teacher"]
@@ -53,7 +58,7 @@ def plot_candidates(search: Search) -> Figure:
     )  # fmt: skip
     axes.plot(
         factor * teacher[pool["cost"]], 100 * teacher["valid_accuracy"], "s", color=_TEACHER,
-        markersize=9, label="teacher (validation accuracy)",
+        markersize=9, label=_teacher_label(search),
     )  # fmt: skip
     limit = search["budget"][pool["cost"]]
     if limit is not None:
@@ -64,11 +69,44 @@ def plot_candidates(search: Search) -> Figure:
     return figure
 
 
+# how the choice and its rivals are drawn
+_STYLES: dict[str, dict[str, Any]] = {
+    "chosen student": {"fmt": "*", "color": _CHOSEN, "markersize": 12},
+    "rivals": {"fmt": "o", "color": _RIVAL},
+}
+
+
+def _distilled(search: Search) -> dict[str, tuple[list[dict[str, Any]], np.ndarray]]:
+    """The choice and its rivals, but for diverged ones, each with its test accuracy in percent."""
+    winner = _tests([result for result in search["winner"] if not result["diverged"]])
+    rivals = [rival for rival in search["rivals"] if not rival["diverged"]]
+    found = {}
+    if len(winner):
+        found["chosen student"] = (search["top"][:1], winner.mean(keepdims=True))
+    if rivals:
+        found["rivals"] = (rivals, _tests(rivals))
+    return found
+
+
+def _plot_verified(axes: Axes, search: Search, verified: list[dict[str, Any]]) -> None:
+    before, error, after = (
+        [100 * entry[name] for entry in verified]
+        for name in ("prediction", "half_width", "verified_accuracy")
+    )
+    how = search["verification"]
+    images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
+    axes.errorbar(
+        before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
+        label=f"verified candidates ({images})",
+    )  # fmt: skip
+
+
 def plot_predicted_measured(search: Search) -> Figure | None:
-    """Predicted against measured accuracy; None if nothing but the choice was measured."""
+    """Predicted against measured accuracy; None if all that was measured diverged."""
     measured = search["measured"]
     verified = [entry for entry in search["top"] if entry.get("diverged") is False]
-    if measured is None and not verified:
+    distilled = _distilled(search)
+    if measured is None and not verified and not distilled:
         return None
     figure = Figure((5, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -82,16 +120,14 @@ def plot_predicted_measured(search: Search) -> Figure | None:
         rho = measured["spearman"]["predictor"]
         title += f": Spearman {rho:.2f} over {measured['students']} students"
     if verified:
-        before, error, after = (
-            [100 * entry[name] for entry in verified]
-            for name in ("prediction", "half_width", "verified_accuracy")
+        _plot_verified(axes, search, verified)
+    for name, (entries, tests) in distilled.items():
+        before, error = (
+            [100 * one[key] for one in entries] for key in ("prediction", "half_width")
         )
-        how = search["verification"]
-        images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
         axes.errorbar(
-            before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
-            label=f"verified candidates ({images})",
-        )  # fmt: skip
+            before, tests, xerr=error, elinewidth=0.6, label=f"{name} (test)", **_STYLES[name]
+        )
     axes.axline((50, 50), slope=1, color="black", linewidth=0.8, linestyle=":", label="equal")
     _fit_to_points(axes)
     axes.set(xlabel="predicted accuracy [%]", ylabel="measured accuracy after KD [%]")
@@ -154,8 +190,9 @@ def plot_curves(search: Search) -> Figure:
         label = "chosen student, each seed" if seed == 0 else None
         axes.plot(epochs, 100 * accuracy, "o-", color=_CHOSEN, markersize=3, label=label)
     axes.axhline(
-        100 * search["teacher"]["valid_accuracy"], color=_TEACHER, linestyle="--", label="teacher"
-    )
+        100 * search["teacher"]["valid_accuracy"], color=_TEACHER, linestyle="--",
+        label=_teacher_label(search),
+    )  # fmt: skip
     axes.set(xlabel="epoch", ylabel="validation accuracy [%]")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{search['task']}: distillation", fontsize=10)

@@ -14,7 +14,7 @@ from dass_jax.workflow.search_tables import Table, search_tables, top_table
 
 
 def lead(search: dict[str, Any]) -> str:
-    """What was found, in two sentences."""
+    """What was found, in a few sentences."""
     chosen, teacher = search["top"][0], search["teacher"]
     sound = [result for result in search["winner"] if not result["diverged"]]
     if not sound:
@@ -23,7 +23,7 @@ def lead(search: dict[str, Any]) -> str:
             "--config.final.sgd.learning_rate."
         )
     measured = statistics.mean(result["test_accuracy"] for result in sound)
-    return (
+    return _broken_limit(search) + (
         f"The chosen student has {show('params', chosen['params'])} parameters and "
         f"{show('flops', chosen['flops'])} multiply-adds, "
         f"{percent(chosen['params'] / teacher['params'])} and "
@@ -31,6 +31,15 @@ def lead(search: dict[str, Any]) -> str:
         f"reaches {percent(measured)} on the test images, where the teacher reaches "
         f"{percent(teacher['test_accuracy'])}."
     )
+
+
+def _broken_limit(search: dict[str, Any]) -> str:
+    """A sentence if the chosen student is slower than it may be."""
+    latency = search["latency"]
+    if latency is None or latency["within_budget"]:
+        return ""
+    taken, limit = (show("latency", latency[name]) for name in ("chosen", "limit"))
+    return f"No student was found that keeps the limit of {limit}: the chosen one takes {taken}. "
 
 
 def write_report(folder: pathlib.Path, search: dict[str, Any]) -> None:
@@ -59,10 +68,12 @@ def print_with_notes(table: Table) -> None:
 def print_ranking(ranking: dict[str, Any]) -> None:
     """Prints the best candidates before any of them is distilled, which takes long.
 
+    They have no numbers yet, because measuring them may change their order.
+
     Args:
       ranking: What ``ranking.json`` holds.
     """
-    table = top_table(ranking)
+    table = top_table(ranking, numbered=False)
     if ranking["algorithm"] != "random":
         table = table._replace(title="The best candidates by their prediction")
     print_with_notes(table)

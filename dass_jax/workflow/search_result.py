@@ -31,6 +31,7 @@ def describe_teacher(
     return costs_of(model, full) | {
         "architecture": experiment.space.to_json(full),
         "valid_accuracy": prepare.load_teacher(experiment, workdir, spec).accuracy,
+        "accuracy_given": spec.teacher_accuracy is not None,
         "test_accuracy": prepare.teacher_test_accuracy(workdir, spec),
     }
 
@@ -38,7 +39,7 @@ def describe_teacher(
 def describe_verification(experiment: Experiment) -> dict[str, Any]:
     """How the first candidates were measured."""
     return {
-        "replicate": verification.replicate(experiment),
+        "replicate": verification.REPLICATE,
         "epochs": verification.schedule(experiment).sgd.epochs,
         "shortened": verification.is_shortened(experiment),
     }

@@ -10,6 +10,10 @@ from dass_jax.workflow.latency_check import keeps
 
 Search = dict[str, Any]
 
+_WIDTHS = "widths of the blocks, by stage"
+# as bin/distill.py --candidate counts them
+_NUMBERED = f"candidate: {_WIDTHS}"
+
 
 class Table(NamedTuple):
     """A table of texts; the first column names the rows; notes are sentences below it."""
@@ -39,7 +43,7 @@ def _predicted(entry: dict[str, Any]) -> str:
     return f"{percent(entry['prediction'])} ± {percent(entry['half_width'])}"
 
 
-def _reached(results: list[dict[str, Any]]) -> str:
+def reached(results: list[dict[str, Any]]) -> str:
     """Test accuracy of networks that did not diverge, and how many did."""
     sound = [result for result in results if not result["diverged"]]
     if not sound:
@@ -54,17 +58,34 @@ def _comparison(search: Search) -> Table:
     names, chosen, teacher = _cost_names(search), search["top"][0], search["teacher"]
     rows = [
         ["teacher", *_costs(teacher, names), "", percent(teacher["test_accuracy"])],
-        ["chosen student", *_costs(chosen, names), _predicted(chosen), _reached(search["winner"])],
+        ["chosen student", *_costs(chosen, names), _predicted(chosen), reached(search["winner"])],
     ]
     randoms = [rival for rival in search["rivals"] if rival["chosen_by"] == "random"]
     others = [rival for rival in search["rivals"] if rival["chosen_by"] != "random"]
     rows += _random_rows(randoms, names)
     rows += [
-        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", _reached([rival])]
+        [f"choice of {rival['chosen_by']}", *_costs(rival, names), "", reached([rival])]
         for rival in others
     ]
     header = ["network", *(LABELS[name] for name in names), "predicted", "test accuracy"]
-    return Table(f"{search['task']}: budget {Budget(**search['budget'])}", header, rows)
+    title = f"{search['task']}: budget {Budget(**search['budget'])}"
+    return Table(title, header, rows, _comparison_notes(search))
+
+
+def _comparison_notes(search: Search) -> tuple[str, ...]:
+    """In what the chosen student, its rivals and its prediction are not treated alike."""
+    notes = [
+        "Predicted is the validation accuracy after the schedule of kd; tested is after final."
+    ]
+    measured = sum("verified_accuracy" in entry for entry in search["top"])
+    if measured > 1 and search["rivals"]:
+        notes.append(
+            f"The chosen student is the best of {measured} measured candidates; of the others, "
+            "nobody measured more than one."
+        )
+    if search["latency"] is not None and search["rivals"]:
+        notes.append("All but the chosen student keep the limit of the latency as predicted only.")
+    return tuple(notes)
 
 
 def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
@@ -72,7 +93,7 @@ def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[s
     sound = [rival for rival in randoms if not rival["diverged"]]
     if len(sound) < 2:
         return [
-            ["a random student", *_costs(rival, names), "", _reached([rival])] for rival in randoms
+            ["a random student", *_costs(rival, names), "", reached([rival])] for rival in randoms
         ]
     mean = {name: statistics.mean(rival[name] for rival in sound) for name in names}
     best = max(sound, key=lambda rival: rival["test_accuracy"])
@@ -85,21 +106,28 @@ def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[s
     ]
 
 
-def top_table(search: Search) -> Table:
-    """The best candidates."""
+def top_table(search: Search, *, numbered: bool = True) -> Table:
+    """The best candidates.
+
+    Args:
+      search: What ``search.json`` or ``ranking.json`` holds.
+      numbered: Whether each has the number by which it can be distilled.
+    """
     names, verification = _cost_names(search), search["verification"]
     renewed = any("prediction_after" in entry for entry in search["top"])
     rows = []
-    for place, entry in enumerate(search["top"], 1):
+    for place, entry in enumerate(search["top"]):
         widths = widths_text(entry["architecture"]["widths"])
-        row = [f"{place}. {widths}", *_costs(entry, names), _predicted(entry)]
+        name = f"{place}: {widths}" if numbered else widths
+        row = [name, *_costs(entry, names), _predicted(entry)]
         if verification is not None:
             row.append(_verified(entry))
         if renewed:
             after = entry.get("prediction_after")
             row.append("" if after is None else percent(after))
         rows.append(row)
-    header = ["widths of the blocks, by stage", *(LABELS[name] for name in names), "predicted"]
+    first = _NUMBERED if numbered else _WIDTHS
+    header = [first, *(LABELS[name] for name in names), "predicted"]
     if verification is not None:
         after = f"at epoch {verification['epochs']}"
         header.append(after if verification["shortened"] else "verified")
@@ -122,15 +150,16 @@ def _top_title(search: Search) -> str:
 
 def _top_notes(search: Search) -> tuple[str, ...]:
     """What the columns do not say."""
-    chosen, after = search["top"][0], search["candidates"].get("prediction_after")
+    after = search["candidates"].get("prediction_after")
     measured = sum("verified_accuracy" in entry for entry in search["top"])
-    # those that were not measured begin with the best
-    if after is None or len(after) == measured or after[measured] <= chosen["verified_accuracy"]:
+    # those that were not measured begin with the best; the best of many predictions is too high, as
+    # that of the chosen one is, so that they are compared with each other
+    if after is None or len(after) == measured or after[measured] <= after[0]:
         return ()
-    best = after[measured]
     return (
-        f"A candidate that was not measured is now predicted to reach {percent(best)}, more than "
-        "the best measured one: a larger --verify would measure it.",
+        f"A candidate that was not measured is now predicted to reach {percent(after[measured])}, "
+        f"more than the {percent(after[0])} predicted now of the best measured one: a larger "
+        "--verify would measure it.",
     )
 
 
@@ -172,7 +201,7 @@ def _latency_notes(latency: dict[str, Any]) -> tuple[str, str]:
         verdict = "The chosen student keeps the limit as measured."
     else:
         verdict = (
-            f"None of the {len(latency['measured'])} best candidates keeps the limit as measured; "
+            f"None of the {len(latency['measured'])} measured candidates keeps the limit; "
             "the fastest of them was chosen: lower --config.search.max_latency."
         )
     return verdict, (
@@ -206,7 +235,7 @@ def front_table(search: Search) -> Table:
         "bin/distill.py --candidate=NUMBER distils one of them instead of the choice, which is 0."
     )
     title = f"Pareto front of predicted accuracy against {LABELS[cost]}"
-    return Table(title, ["number: widths of the blocks", LABELS[cost], "predicted"], rows, (note,))
+    return Table(title, [_NUMBERED, LABELS[cost], "predicted"], rows, (note,))
 
 
 def search_tables(search: Search) -> list[Table]:

@@ -20,6 +20,13 @@ from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.recipes import distilled_recipe
 from dass_jax.workflow.scorer import CandidateScorer
 
+# The seed of verification. The best of some measurements was lucky, too. If the winner had the seed
+# that it was chosen by, that luck would count in its results; so it is one that no winner has,
+# however many seeds it is distilled with. One less than a multiple of all numbers up to 16, it sees
+# the last views where ``num_views`` are some times the epochs; a winner's seeds begin with the
+# first ones. Where those use up the views, they recur, in another order of images.
+REPLICATE = 720_719
+
 
 class Verified(NamedTuple):
     """All candidates after some of them were measured.
@@ -55,16 +62,6 @@ def is_shortened(experiment: Experiment) -> bool:
     return schedule(experiment).sgd.epochs != experiment.kd.sgd.epochs
 
 
-def replicate(experiment: Experiment) -> int:
-    """The seed of verification: the one after the winner's.
-
-    The best of some measurements was lucky, too. If the winner had the seed that it was chosen by,
-    that luck would count in its results. Where the winner's seeds use up ``num_views``, views
-    recur, in another order of images.
-    """
-    return experiment.search.replicates
-
-
 def assignment(
     experiment: Experiment,
     workdir: Workdir,
@@ -73,11 +70,9 @@ def assignment(
     teacher: TeacherResult,
 ) -> Assignment:
     """What candidates are verified with; the teacher's logits are cached if they are not yet."""
-    # views are counted from the first seed on, and the winner needs the ones before
-    replicates = replicate(experiment) + 1
     config = schedule(experiment)
     return prepare.make_assignment(
-        experiment, workdir, spec, images, teacher, config, replicates=replicates
+        experiment, workdir, spec, images, teacher, config, replicates=REPLICATE + 1
     )
 
 
@@ -97,17 +92,18 @@ def measure(
       given: From ``assignment``.
       candidates: Whom to distil.
     """
-    config, seed = schedule(experiment), replicate(experiment)
+    config = schedule(experiment)
     students = [
         Student(architecture, int(student_id))
         for architecture, student_id in zip(
             unstack(candidates.architectures), candidates.student_ids, strict=True
         )
     ]
-    recipe = distilled_recipe(experiment, spec, config, given.variables)
+    origin = prepare.required_origin(experiment, workdir, spec)
+    recipe = distilled_recipe(experiment, spec, config, origin)
     folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
-    return distil_students(experiment, spec, given, students, seed, folder, title, config)
+    return distil_students(experiment, config, recipe, given, students, REPLICATE, folder, title)
 
 
 def accuracies(results: list[Result]) -> np.ndarray:
@@ -127,10 +123,11 @@ def renew(scorer: CandidateScorer, ranked: Scored, measured: np.ndarray) -> Pred
         predictor nothing.
 
     Returns:
-      Predictions in the order of the candidates; None if all measured ones diverged.
+      Predictions in the order of the candidates; None if all measured ones diverged, or the
+      predictor takes no inner steps.
     """
     sound = np.flatnonzero(np.isfinite(measured))
-    if not len(sound):
+    if not (len(sound) and scorer.adapts):
         return None
     ids = ranked.student_ids
     return scorer.renewed(ids, ids[sound], measured[sound])
