@@ -7,10 +7,9 @@ Command:  export DASS_DATA_DIR=...   # the folder with the five files named belo
 Hardware: 2 CPU cores, some hours, which ``bin/build_database.py --dry_run`` predicts. What is in
           the files: docs/results.md.
 
-Every other split's teacher, and those of the three small datasets of photographs, start from a
-teacher of all Tiny-ImageNet classes, which holds out the same validation images; the other splits'
-are trained afresh for 12 epochs. Half of the source tasks thus have a strong and half a weak
-teacher.
+Most teachers, also those of the three small datasets of photographs, start from a teacher of all
+Tiny-ImageNet classes, which holds out the same validation images. Three of the source tasks' and
+that of the drawings are trained afresh, so that source tasks have strong and weak teachers.
 """
 
 from dass_jax.data.class_splits import class_splits
@@ -56,21 +55,20 @@ def _source_tasks():
         is_strong = task["role"] == "meta_valid" or int(name[-1]) % 2
         task |= {"teacher_epochs": 8, **FINE_TUNED} if is_strong else {"teacher_epochs": 12}
         task["train_per_class"] = 150 if task["role"] == "meta_train" else 60
-    for number in range(2):
-        tasks[f"wide{number}"] = {
-            "role": "meta_train",
-            "source": TINY_IMAGENET,
-            "classes": tuple(others[number::2]),
-            "train_per_class": 15,
-            "valid_per_class": 12,
-            "teacher_epochs": 8,
-            **FINE_TUNED,
-        }
+    tasks["wide0"] = {
+        "role": "meta_train",
+        "source": TINY_IMAGENET,
+        "classes": tuple(others[::2]),
+        "train_per_class": 15,
+        "valid_per_class": 12,
+        "teacher_epochs": 8,
+        **FINE_TUNED,
+    }
     return tasks
 
 
 def get_config():
-    """Ten splits of 20 and 80 classes make the predictor, four datasets are unseen."""
+    """Nine splits of 20 or 80 classes make the predictor, four datasets are unseen."""
     config = default_config()
     config.image_size = 32
     config.space.stage_widths = (16, 32, 64, 128)
@@ -85,17 +83,20 @@ def get_config():
         sgd.batch_size = 32
         sgd.learning_rate = 0.03
     # chosen by source tasks that members of the ensemble hold out, see ablations.py
-    config.predictor.inputs = "KC"
+    config.predictor.inputs = "AKC"
     config.predictor.scale = "teacher"
     config.predictor.probe_images = 256
     # source tasks have no other use for their test images
     config.target = "pooled_accuracy"
-    config.meta.ensemble = 10
+    # two members hold out each of the nine source tasks; so few tasks are learned in few episodes
+    config.meta.ensemble = 18
     config.meta.held_out = 1
     config.meta.rank_weight = 0.3
-    config.meta.episodes = 300
+    config.meta.episodes = 72
+    config.meta.eval_every = 4
     config.search.max_flops = "50%"
-    config.search.verify = 4
+    # nothing is measured before the choice: what predictor and baselines choose is compared alike
+    config.search.verify = 0
     config.search.random_students = 10
     config.search.rivals = ("parameters", "KD loss, recalibrated")
     config.database.students_per_task = 16
