@@ -1,9 +1,9 @@
 """What each ingredient of the predictor earns, on the database of unseen_32.py.
 
 Command:  W=work/unseen_32   # with the database; see unseen_32.py
-          for v in KC KC_noadapt KC_accuracy KC_norank KC_support K C A ST SA STA STAD AKC STAIDKC \
-              STA_noadapt STA_first STA_flat STA_last STA_uniform STA_uniformlast STA_random \
-              paper metad2a; do
+          for v in AKC AKC_noadapt AKC_norank AKC_first AKC_support AKC_accuracy AKC_uniform \
+              AKC_uniformlast AKC_last AKC_random A A_flat K C AK KC S ST SA STA STA_noadapt \
+              STA_first STAD STAIDKC paper metad2a; do
             bin/meta_train.py --config=configs/ablations.py:$v --workdir=$W --predictor=$W/$v
             p="$p --predictor=$W/$v"
           done
@@ -12,8 +12,8 @@ Hardware: 2 CPU cores, some minutes for each.
 
 A variant is named by its inputs and by what else is changed. All but the last two have what the
 configuration has: targets in units of the distance from chance to the teacher, the ranking loss,
-ten members that hold out a task each. In these units the teacher's own target is 1 in every task,
-so that adaptation learns from what the teacher looks like, and not from how accurate it is;
+members that hold out a task each. In these units the teacher's own target is 1 in every task, so
+that adaptation learns from what the teacher looks like, and not from how accurate it is;
 ``accuracy`` learns accuracies as they are.
 
 Meta-training prints how each variant ranks the source tasks, each by members of the ensemble that
@@ -35,7 +35,14 @@ from dass_jax.errors import UserError
 
 # What all variants have in common, beside the paper's defaults.
 PREDICTOR = {"architecture": "graph", "scale": "teacher", "remapping": None}
-META = {"ensemble": 10, "held_out": 1, "rank_weight": 0.3, "learning_rate": 5e-4, "episodes": 300}
+META = {
+    "ensemble": 9,
+    "held_out": 1,
+    "rank_weight": 0.3,
+    "learning_rate": 5e-4,
+    "episodes": 72,
+    "eval_every": 4,
+}
 # What a name changes in the predictor and in meta-training.
 CHANGES = {
     "flat": ({"architecture": "flat"}, {}),
@@ -53,7 +60,7 @@ AS_PUBLISHED = {"scale": "accuracy"}
 WHOLE = {
     "paper": (
         AS_PUBLISHED | {"inputs": "STA", "architecture": "flat"},
-        {"ensemble": 1, "held_out": 0, "rank_weight": 0.0},
+        {"ensemble": 1, "held_out": 0, "rank_weight": 0.0, "episodes": 1000, "eval_every": 20},
     ),
     "metad2a": (AS_PUBLISHED | {"inputs": "AD"}, {"inner_steps": 0, "rank_weight": 0.0}),
 }
