@@ -30,7 +30,7 @@ from dass_jax.workflow import distill, prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import best_on_validation
 from dass_jax.workflow.export import run_export
-from dass_jax.workflow.recipes import distilled_recipe, teacher_recipe
+from dass_jax.workflow.recipes import teacher_recipe
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 SHAPE = {"depths": [1, 2, 1, 2], "widths": [[3], [2, 4], [8], [5, 7]]}
@@ -78,9 +78,7 @@ def keep_student(experiment, workdir, replicate, **changes):
         "test_accuracy": test,
         "diverged": False,
         "seconds": 1.0,
-        "recipe": distilled_recipe(
-            experiment, spec, experiment.final, prepare.required_origin(experiment, workdir, spec)
-        ),
+        "recipe": prepare.distilled_recipe(experiment, workdir, spec, experiment.final),
     } | changes
     masked = random_variables(experiment, replicate)
     dense = resnet.cut(experiment.space, masked, student.architecture)

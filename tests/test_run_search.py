@@ -17,8 +17,8 @@ from dass_jax.search_space import Architecture
 from dass_jax.training import SGDConfig
 from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
-from dass_jax.workflow import search_progress, verification
-from dass_jax.workflow.recipes import distilled_recipe, search_recipe
+from dass_jax.workflow import prepare, search_progress, verification
+from dass_jax.workflow.recipes import search_recipe
 from dass_jax.workflow.scorer import CandidateScorer
 
 PREDICTED = np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
@@ -129,11 +129,14 @@ def test_the_recipe_of_a_search_has_all_that_decides_about_it():
     assert recipe(none, device="a CPU") != recipe(none, device="a GPU")
 
 
-def test_the_recipe_of_a_network_knows_its_teacher_and_images():
+def test_the_recipe_of_a_network_knows_its_teacher_and_images(tmp_path, monkeypatch):
     spec = TaskSpec("digits", "meta_test", "digits")
     experiment = Experiment(tasks=(spec,))
     origins = [{"images_digest": i, "weights_digest": w} for i, w in ("ab", "cb", "ad")]
-    made = [distilled_recipe(experiment, spec, experiment.final, origin) for origin in origins]
+    found = iter(origins)
+    monkeypatch.setattr(prepare, "required_origin", lambda *task: next(found))
+    workdir = Workdir(tmp_path)
+    made = [prepare.distilled_recipe(experiment, workdir, spec, experiment.final) for _ in origins]
     assert made[0] != made[1] != made[2] != made[0]
 
 

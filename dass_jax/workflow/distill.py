@@ -34,7 +34,6 @@ from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
-from dass_jax.workflow.recipes import distilled_recipe
 from dass_jax.workflow.search_tables import reached
 from dass_jax.workflow.training_bar import training_bar
 
@@ -169,8 +168,7 @@ def distil_winner(
     student: Student,
 ) -> list[Result]:
     """Distils one student with every seed; finished seeds are not repeated."""
-    origin = prepare.required_origin(experiment, workdir, spec)
-    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
+    recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.final)
     results: list[Result] = []
     for replicate in range(experiment.search.replicates):
         title = f"distilling for {spec.name}, seed {replicate}"
@@ -192,8 +190,7 @@ def kept_student(
     path = _path(experiment, experiment.final, workdir.student(spec.name), student, replicate)
     if not checkpoints.exists(path):
         return None
-    origin = prepare.required_origin(experiment, workdir, spec)
-    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
+    recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.final)
     return path, checkpoints.require_recipe(path, "the student", recipe)
 
 

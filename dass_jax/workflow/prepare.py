@@ -18,6 +18,7 @@ from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
 from dass_jax.logit_cache import LogitCache, cache_bytes
 from dass_jax.randomness import Stream, task_key
+from dass_jax.recipe import Recipe
 from dass_jax.resnet import Variables
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
@@ -29,7 +30,7 @@ from dass_jax.workflow.given_teacher import (
     require_same_weights,
     weights_digest,
 )
-from dass_jax.workflow.recipes import teacher_recipe
+from dass_jax.workflow.recipes import student_recipe, teacher_recipe
 from dass_jax.workflow.training_bar import training_bar
 
 
@@ -147,6 +148,26 @@ def required_origin(experiment: Experiment, workdir: Workdir, spec: TaskSpec) ->
     """
     _checked_metadata(experiment, workdir, spec)
     return saved_origin(workdir, spec) or {}
+
+
+def distilled_recipe(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, config: DistillConfig
+) -> Recipe:
+    """What the network of a distilled student depends on.
+
+    Beyond settings, which tell only where images and teacher come from, these are their digests.
+
+    Args:
+      experiment: The settings.
+      workdir: Where the teacher lies.
+      spec: The task.
+      config: How students are distilled.
+
+    Raises:
+      UserError: As ``required_origin``.
+    """
+    origin = required_origin(experiment, workdir, spec)
+    return student_recipe(experiment, spec, config) | origin
 
 
 def ensure_teacher(

@@ -38,20 +38,6 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
     return teacher_recipe(experiment, spec) | {"kd": kd}
 
 
-def distilled_recipe(
-    experiment: Experiment, spec: TaskSpec, config: DistillConfig, origin: dict[str, str]
-) -> Recipe:
-    """What the network of a distilled student depends on.
-
-    Args:
-      experiment: The settings.
-      spec: The task.
-      config: How students are distilled.
-      origin: Digests of the task's images and teacher; settings tell only where they come from.
-    """
-    return student_recipe(experiment, spec, config) | origin
-
-
 def predictor_interface(experiment: Experiment) -> Recipe:
     """What a task must share with a predictor for it to be of use."""
     predictor = experiment.predictor

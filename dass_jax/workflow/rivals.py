@@ -23,7 +23,6 @@ from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
-from dass_jax.workflow.recipes import distilled_recipe
 from dass_jax.workflow.scorer import Scorer
 
 RANDOM = "random"
@@ -142,8 +141,7 @@ def distil_rivals(
         return []
     # two baselines may like the same student
     distinct = {rival.student.architecture.widths.tobytes(): rival.student for rival in rivals}
-    origin = prepare.required_origin(experiment, workdir, spec)
-    recipe = distilled_recipe(experiment, spec, experiment.final, origin)
+    recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.final)
     folder = workdir.rivals(spec.name) / digest(recipe)
     results = distil_students(
         experiment, experiment.final, recipe, assignment, list(distinct.values()), 0, folder,

@@ -17,7 +17,6 @@ from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
-from dass_jax.workflow.recipes import distilled_recipe
 from dass_jax.workflow.scorer import CandidateScorer
 
 # The seed of verification. The best of some measurements was lucky, too. If the winner had the seed
@@ -99,8 +98,7 @@ def measure(
             unstack(candidates.architectures), candidates.student_ids, strict=True
         )
     ]
-    origin = prepare.required_origin(experiment, workdir, spec)
-    recipe = distilled_recipe(experiment, spec, config, origin)
+    recipe = prepare.distilled_recipe(experiment, workdir, spec, config)
     folder = workdir.verified(spec.name) / digest(recipe)
     title = f"verifying {len(students)} candidates"
     return distil_students(experiment, config, recipe, given, students, REPLICATE, folder, title)
