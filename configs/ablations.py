@@ -1,9 +1,9 @@
 """What each ingredient of the predictor earns, on the database of unseen_32.py.
 
 Command:  W=work/unseen_32   # with the database; see unseen_32.py
-          for v in AKC AKC_noadapt AKC_norank AKC_first AKC_support AKC_accuracy AKC_uniform \
-              AKC_uniformlast AKC_last AKC_random A A_flat K C AK KC S ST SA STA STA_noadapt \
-              STA_first STAD STAIDKC paper metad2a; do
+          for v in AKC AKC_noadapt AKC_nocorrelation AKC_first AKC_support AKC_accuracy \
+              AKC_uniform AKC_uniformlast AKC_last AKC_random A A_flat K C AK KC S ST SA STA \
+              STA_noadapt STA_first STAD STAIDKC paper metad2a; do
             bin/meta_train.py --config=configs/ablations.py:$v --workdir=$W --predictor=$W/$v
             p="$p --predictor=$W/$v"
           done
@@ -11,9 +11,9 @@ Command:  W=work/unseen_32   # with the database; see unseen_32.py
 Hardware: 2 CPU cores, some minutes for each.
 
 A variant is named by its inputs and by what else is changed. All but the last two have what the
-configuration has: targets in units of the distance from chance to the teacher, the ranking loss,
-members that hold out a task each. In these units the teacher's own target is 1 in every task, so
-that adaptation learns from what the teacher looks like, and not from how accurate it is;
+configuration has: targets in units of the distance from chance to the teacher, the correlation
+loss, members that hold out a task each. In these units the teacher's own target is 1 in every task,
+so that adaptation learns from what the teacher looks like, and not from how accurate it is;
 ``accuracy`` learns accuracies as they are.
 
 Meta-training prints how each variant ranks the source tasks, each by members of the ensemble that
@@ -38,7 +38,7 @@ PREDICTOR = {"architecture": "graph", "scale": "teacher", "remapping": None}
 META = {
     "ensemble": 9,
     "held_out": 1,
-    "rank_weight": 0.3,
+    "correlation_weight": 0.3,
     "learning_rate": 5e-4,
     "episodes": 72,
     "eval_every": 4,
@@ -49,7 +49,7 @@ CHANGES = {
     "accuracy": ({"scale": "accuracy"}, {}),
     "noadapt": ({}, {"inner_steps": 0}),
     "first": ({}, {"first_order": True}),
-    "norank": ({}, {"rank_weight": 0.0}),
+    "nocorrelation": ({}, {"correlation_weight": 0.0}),
     "support": ({}, {"support_students": 4}),
     "last": ({"remapping": "copy_paste_last"}, {}),
     "uniform": ({"remapping": "copy_paste_uniform"}, {}),
@@ -60,9 +60,15 @@ AS_PUBLISHED = {"scale": "accuracy"}
 WHOLE = {
     "paper": (
         AS_PUBLISHED | {"inputs": "STA", "architecture": "flat"},
-        {"ensemble": 1, "held_out": 0, "rank_weight": 0.0, "episodes": 1000, "eval_every": 20},
+        {
+            "ensemble": 1,
+            "held_out": 0,
+            "correlation_weight": 0.0,
+            "episodes": 1000,
+            "eval_every": 20,
+        },
     ),
-    "metad2a": (AS_PUBLISHED | {"inputs": "AD"}, {"inner_steps": 0, "rank_weight": 0.0}),
+    "metad2a": (AS_PUBLISHED | {"inputs": "AD"}, {"inner_steps": 0, "correlation_weight": 0.0}),
 }
 
 

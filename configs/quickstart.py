@@ -34,7 +34,7 @@ def get_config():
     config.target = "pooled_accuracy"
     config.meta.ensemble = 10
     config.meta.held_out = 1
-    config.meta.rank_weight = 0.3
+    config.meta.correlation_weight = 0.3
     config.meta.episodes = 300
     config.search.max_flops = "50%"
     config.search.verify = 4

@@ -86,7 +86,7 @@ def get_config():
     config.target = "pooled_accuracy"
     config.meta.ensemble = 10
     config.meta.held_out = 1
-    config.meta.rank_weight = 0.3
+    config.meta.correlation_weight = 0.3
     config.meta.episodes = 300
 
     # EDIT: what a student may cost, as a share of the teacher or absolute ("10M", "300k", "2MB",

@@ -18,6 +18,9 @@ from dass_jax.experiment import default_config
 
 TINY_IMAGENET = "tiny-imagenet-200.zip"
 FINE_TUNED = {"teacher_init": "pretrain", "teacher_learning_rate": 0.01}
+# A teacher that starts from one of half of the classes, and is then asked about the other half, is
+# to its classes what the teachers of unseen datasets are to theirs.
+FROM_OTHER_CLASSES = {"teacher_init": "pretrain_half", "teacher_learning_rate": 0.01}
 # About a thousand test images each where there are so many.
 UNSEEN = {
     "cars": {
@@ -45,26 +48,50 @@ UNSEEN = {
 }
 
 
-def _source_tasks():
-    """Splits of Tiny-ImageNet's classes: many and few classes, many and few images of each."""
-    splits = class_splits(200, num_train_splits=6, num_valid_splits=2, classes_per_split=20, seed=0)
-    selecting = {label for split in splits.valid for label in split}
-    others = [label for label in range(200) if label not in selecting]
-    tasks = split_tasks(TINY_IMAGENET, splits, valid_per_class=50)
+SPLITS = class_splits(200, num_train_splits=6, num_valid_splits=2, classes_per_split=20, seed=0)
+# The classes that no selecting task has.
+OTHERS = sorted(set(range(200)) - {label for split in SPLITS.valid for label in split})
+
+
+def _few_classes():
+    """Splits of 20 classes."""
+    tasks = split_tasks(TINY_IMAGENET, SPLITS, valid_per_class=50)
     for name, task in tasks.items():
         is_strong = task["role"] == "meta_valid" or int(name[-1]) % 2
         task |= {"teacher_epochs": 8, **FINE_TUNED} if is_strong else {"teacher_epochs": 12}
         task["train_per_class"] = 150 if task["role"] == "meta_train" else 60
-    tasks["wide0"] = {
-        "role": "meta_train",
-        "source": TINY_IMAGENET,
-        "classes": tuple(others[::2]),
-        "train_per_class": 15,
-        "valid_per_class": 12,
-        "teacher_epochs": 8,
-        **FINE_TUNED,
-    }
     return tasks
+
+
+def _many_classes():
+    """Splits of 40 to 160 classes with few images of each, as most unseen datasets are."""
+    half, other_than_train2 = OTHERS[::2], set(OTHERS[::2]) - set(SPLITS.train[2])
+    # classes, training images of each, and how the teacher is trained
+    kinds = [
+        (half, 15, {"teacher_epochs": 8} | FINE_TUNED),
+        (OTHERS[1::2], 20, {"teacher_epochs": 16}),
+        (OTHERS, 8, {"teacher_epochs": 8} | FINE_TUNED),
+        (OTHERS[:100], 14, {"teacher_epochs": 8} | FINE_TUNED),
+        (half, 20, {"teacher_epochs": 12} | FROM_OTHER_CLASSES | {"teacher_init": "tiny_wide1"}),
+        (
+            sorted(other_than_train2),
+            20,
+            {"teacher_epochs": 12} | FROM_OTHER_CLASSES | {"teacher_init": "tiny_train2"},
+        ),
+        (half, 15, {"teacher_epochs": 8} | FROM_OTHER_CLASSES),
+        (OTHERS[::4], 40, {"teacher_epochs": 8} | FROM_OTHER_CLASSES),
+    ]
+    return {
+        f"wide{number}": {
+            "role": "meta_train",
+            "source": TINY_IMAGENET,
+            "classes": tuple(classes),
+            "train_per_class": train_per_class,
+            "valid_per_class": 12,
+            **teacher,
+        }
+        for number, (classes, train_per_class, teacher) in enumerate(kinds)
+    }
 
 
 def get_config():
@@ -91,7 +118,7 @@ def get_config():
     # two members hold out each of the nine source tasks; so few tasks are learned in few episodes
     config.meta.ensemble = 18
     config.meta.held_out = 1
-    config.meta.rank_weight = 0.3
+    config.meta.correlation_weight = 0.3
     config.meta.episodes = 72
     config.meta.eval_every = 4
     config.search.max_flops = "50%"
@@ -108,7 +135,15 @@ def get_config():
         "train_per_class": 100,
         "valid_per_class": 50,
     }
-    for name, task in _source_tasks().items():
+    config.tasks.pretrain_half = {
+        "role": "pretrain",
+        "source": TINY_IMAGENET,
+        "classes": tuple(sorted(set(range(200)) - set(OTHERS[::2]))),
+        "train_per_class": 100,
+        "valid_per_class": 50,
+        "teacher_epochs": 10,
+    }
+    for name, task in (_few_classes() | _many_classes()).items():
         config.tasks[f"tiny_{name}"] = task
     for name, task in UNSEEN.items():
         config.tasks[name] = {"role": "meta_test", "replicates": 2, **task}

@@ -43,7 +43,7 @@ class MetaConfig:
       inner_lr: Initial value of every inner learning rate.
       inner_steps: Gradient steps of an adaptation; 0 leaves the predictor as it is.
       first_order: Whether the outer gradient takes the inner gradient as a constant.
-      rank_weight: Weight of the ranking loss beside the squared error.
+      correlation_weight: Weight of ``correlation_loss`` beside the squared error.
       ensemble: Predictors trained side by side, from other initial parameters and draws.
       held_out: How many source tasks each member of the ensemble holds out, in turn; it is judged
         by these. Then the selecting tasks train, too. With 0, as in the paper, the selecting tasks
@@ -66,7 +66,7 @@ class MetaConfig:
     inner_lr: float = 0.005
     inner_steps: int = 1
     first_order: bool = False
-    rank_weight: float = 0.0
+    correlation_weight: float = 0.0
     ensemble: int = 1
     held_out: int = 0
     eval_every: int = 20
@@ -77,7 +77,9 @@ class MetaConfig:
         for name in ("episodes", "queries", "eval_every", "ensemble"):
             if getattr(self, name) < 1:
                 raise UserError(f"meta-training {name} must be at least 1")
-        for name in ("support_students", "held_out", "inner_steps", "weight_decay", "rank_weight"):
+        for name in (
+            "support_students", "held_out", "inner_steps", "weight_decay", "correlation_weight",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise UserError(f"meta-training {name} must not be negative")
         if self.learning_rate <= 0:
@@ -115,28 +117,32 @@ def _optimizer(config: MetaConfig) -> optax.GradientTransformation:
     )
 
 
-def ranking_loss(
+def correlation_loss(
     predictions: Float[Array, "B"], targets: Float[Array, "B"], valid: Bool[Array, "B"]
 ) -> Float[Array, ""]:
-    """Logistic loss of the differences of all pairs (RankNet; Burges et al., 2005).
+    """How far Pearson's correlation is from 1.
 
-    Differences are in units of the targets' standard deviation, so that tasks weigh alike.
+    It asks for the order and the relative distances of a task's students, and not for their level
+    or unit, so that tasks weigh alike however far apart their students are.
 
     Args:
-      predictions: One per student, in the targets' unit.
-      targets: What they should be.
+      predictions: One per student.
+      targets: What they should be, in any unit.
       valid: Which students count.
 
     Returns:
-      The mean over pairs of valid students with different targets, 0 where there are none.
+      A number from 0 to 2; 0 where all targets are equal.
     """
     count = jnp.maximum(jnp.sum(valid), 1)
-    center = jnp.sum(jnp.where(valid, targets, 0)) / count
-    spread = jnp.sqrt(jnp.sum(jnp.where(valid, (targets - center) ** 2, 0)) / count + 1e-8)
-    above = (targets[:, None] > targets[None, :]) & valid[:, None] & valid[None, :]
-    difference = (predictions[:, None] - predictions[None, :]) / spread
-    losses = jnp.where(above, jax.nn.softplus(-difference), 0)
-    return jnp.sum(losses) / jnp.maximum(jnp.sum(above), 1)
+
+    def centered(values: Array) -> Array:
+        return jnp.where(valid, values - jnp.sum(jnp.where(valid, values, 0)) / count, 0)
+
+    answers, wanted = centered(predictions), centered(targets)
+    # far below any spread, or equal predictions would have no gradient
+    squares = (jnp.sum(answers**2) + 1e-8) * (jnp.sum(wanted**2) + 1e-8)
+    correlation = jnp.sum(answers * wanted) / jnp.sqrt(squares)
+    return jnp.where(jnp.any(wanted != 0), 1 - correlation, 0)
 
 
 def _split_support(task: TaskBatch, count: int) -> tuple[Measured | None, TaskBatch]:
@@ -165,8 +171,8 @@ def query_loss(
     scale = predictor.config.scale
     targets = to_target(scale, task.accuracies, task.teacher_accuracy, task.chance)
     loss = masked_mse(answers, targets, task.valid)
-    if config.rank_weight:
-        loss += config.rank_weight * ranking_loss(answers, targets, task.valid)
+    if config.correlation_weight:
+        loss += config.correlation_weight * correlation_loss(answers, targets, task.valid)
     return loss
 
 

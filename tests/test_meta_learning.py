@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from dass_jax import adaptation, meta_learning, meta_tasks, meta_training
 from dass_jax.adaptation import Learned
@@ -358,14 +359,26 @@ def test_the_teachers_scale_makes_tasks_alike_and_is_undone():
     assert float(first) == pytest.approx(float(second), rel=1e-4)
 
 
-def test_ranking_loss_by_hand():
-    predictions, targets = jnp.array([0.3, 0.1, 7.0]), jnp.array([1.0, 3.0, 99.0])
-    valid = jnp.array([True, True, False])
-    # one pair, in the wrong order; the deviation of the targets is 1
-    expected = np.log1p(np.exp(0.2))
-    assert float(meta_learning.ranking_loss(predictions, targets, valid)) == pytest.approx(expected)
-    equal = jnp.array([2.0, 2.0, 2.0])
-    assert float(meta_learning.ranking_loss(predictions, equal, valid)) == 0
+def test_correlation_loss_is_pearsons():
+    rng = np.random.default_rng(0)
+    predictions, targets = jnp.asarray(rng.normal(size=(2, 9)), jnp.float32)
+    valid = jnp.arange(9) < 7
+    found = meta_learning.correlation_loss(predictions, targets, valid)
+    expected = 1 - stats.pearsonr(predictions[:7], targets[:7]).statistic
+    assert float(found) == pytest.approx(expected, abs=1e-5)
+    # neither level nor unit matters
+    other = meta_learning.correlation_loss(5 + 0.1 * predictions, 3 * targets - 1, valid)
+    assert float(other) == pytest.approx(expected, abs=1e-4)
+
+
+def test_correlation_loss_where_all_are_equal():
+    equal, spread = jnp.full(3, 2.0), jnp.array([1.0, 2.0, 4.0])
+    valid = jnp.ones(3, bool)
+    assert float(meta_learning.correlation_loss(spread, equal, valid)) == 0
+    value, gradient = jax.value_and_grad(meta_learning.correlation_loss)(equal, spread, valid)
+    assert float(value) == pytest.approx(1)
+    assert np.isfinite(gradient).all()
+    assert float(gradient @ spread) < 0
 
 
 @pytest.mark.parametrize(
@@ -380,7 +393,7 @@ def test_ranking_loss_by_hand():
         {"support_students": -1},
         {"inner_steps": -1},
         {"weight_decay": -0.1},
-        {"rank_weight": -1.0},
+        {"correlation_weight": -1.0},
     ],
 )
 def test_wrong_numbers_are_refused(wrong):
