@@ -36,7 +36,7 @@ from dass_jax.errors import UserError
 # What all variants have in common, beside the paper's defaults.
 PREDICTOR = {"architecture": "graph", "scale": "teacher", "remapping": None}
 META = {
-    "ensemble": 9,
+    "ensemble": 16,
     "held_out": 1,
     "correlation_weight": 0.3,
     "learning_rate": 5e-4,

@@ -29,7 +29,15 @@ from dass_jax.latency import Latency
 from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import comparison, distill, evaluate, prepare, search, verification
+from dass_jax.workflow import (
+    comparison,
+    distill,
+    evaluate,
+    evaluation,
+    prepare,
+    search,
+    verification,
+)
 from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import chosen_student, read_student, widths_text
@@ -687,6 +695,27 @@ def test_predictors_are_compared_with_baselines(
     assert ours[2:7] == again[2:7]
     measured = read_json(finished.search(UNSEEN) / "search.json")["measured"]
     assert float(ours[2]) == pytest.approx(measured["spearman"]["predictor"])
+    check_that_scores_are_kept(experiment, finished, copied, tmp_path / "report", monkeypatch)
+
+
+def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch):
+    """A task that is scored is not scored again, and the report is the same."""
+    again = functools.partial(
+        run_evaluation, experiment, copied, database=finished.database, output=output
+    )
+    predictors = {"ours": copied.predictor, "again": copied.predictor}
+    reports = [output / "evaluation.csv", output / "evaluation.md"]
+    before = [path.read_bytes() for path in reports]
+
+    def refuse(*_):
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(evaluation, "evaluate_task", refuse)
+    again(predictors=predictors)
+    assert [path.read_bytes() for path in reports] == before
+    # other predictors have other scores
+    with pytest.raises(AssertionError, match="scored again"):
+        again(predictors={"ours": copied.predictor})
 
 
 def test_evaluation_needs_measured_students(experiment, copied, tmp_path):

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -9,14 +10,17 @@ import dass_jax
 from dass_jax import database as db
 from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console
+from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.latency import device_name
 from dass_jax.recipe import digest
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import evaluation_report as report
+from dass_jax.workflow import prepare
 from dass_jax.workflow.comparison import compare
-from dass_jax.workflow.evaluate import evaluate_task
+from dass_jax.workflow.evaluate import UnseenTask, evaluate_task
+from dass_jax.workflow.kept_scores import keep_scores, read_scores
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 
 
@@ -30,6 +34,8 @@ def run_evaluation(
     task: str | None = None,
 ) -> None:
     """Evaluates predictors on the unseen tasks that have measured students.
+
+    The scores of each task are kept beside the report; those that are there are not made again.
 
     Tasks whose test-retest correlation is too low to rank anything are reported, but left out of
     the means.
@@ -59,7 +65,7 @@ def run_evaluation(
                 console.print(f"Note: {spec.name} is no unseen task, {name} was made with it.")
     if not measured:
         raise UserError(f"no unseen task has students in {database}: run bin/build_database.py")
-    tasks = [evaluate_task(experiment, workdir, spec, loaded, database) for spec in measured]
+    tasks = [_scored(experiment, workdir, spec, loaded, database, output) for spec in measured]
     clear, unclear = report.split_by_retest(tasks)
     rows, summaries = compare(clear) if clear else ([], [])
     if unclear:
@@ -71,9 +77,29 @@ def run_evaluation(
     report.write_report(output, [*clear, *unclear], rows, summaries, provenance)
 
 
+def _scored(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    predictors: Mapping[str, TrainedPredictor],
+    database: pathlib.Path,
+    output: pathlib.Path,
+) -> UnseenTask:
+    """A task's scores, from an earlier run if that was of the same records and predictors."""
+    recipe = _provenance(predictors, [db.read_records(database, spec.name)])
+    recipe |= {"baselines": list(BASELINES)} | prepare.required_origin(experiment, workdir, spec)
+    path = output / "scores" / f"{spec.name}.json"
+    if (kept := read_scores(path, recipe)) is not None:
+        console.print(f"{spec.name}: scored before, in {path}")
+        return kept
+    task = evaluate_task(experiment, workdir, spec, predictors, database)
+    keep_scores(path, task, recipe)
+    return task
+
+
 def _provenance(
     predictors: Mapping[str, TrainedPredictor], records: Sequence[Sequence[db.StudentRecord]]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """What figures were made of, for whoever makes them again."""
     return {
         "dass_jax": dass_jax.__version__,
