@@ -48,6 +48,7 @@ def measure(experiment: "Experiment", workdir: "Workdir", name: str) -> dict[str
     from dass_jax.console import console
     from dass_jax.distillation import distil_population
     from dass_jax.workflow import prepare
+    from dass_jax.workflow.assignments import make_assignment
     from dass_jax.workflow.students import sample_students
 
     spec = experiment.task(name)
@@ -57,7 +58,7 @@ def measure(experiment: "Experiment", workdir: "Workdir", name: str) -> dict[str
     ids = np.arange(len(students.depths), dtype=np.int32)
     found = {}
     for variant, (kd, seed) in variants(experiment.kd).items():
-        given = prepare.make_assignment(experiment, workdir, spec, images, teacher, kd, seed + 1)
+        given = make_assignment(experiment, workdir, spec, images, teacher, kd, seed + 1)
         console.print(f"{name}: {variant}")
         result = distil_population(
             experiment.space, kd, experiment.augmentation, given, students, ids, seed,

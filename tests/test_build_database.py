@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dass_jax import database as db
-from dass_jax.distillation import PopulationResult
+from dass_jax.distillation import Assignment, PopulationResult
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.snapshots import Snapshots
@@ -59,8 +59,8 @@ def engine(monkeypatch):
     monkeypatch.setattr(Snapshots, "seconds", 1.0)
     monkeypatch.setattr(prepare, "ensure_teacher", lambda *arguments: teacher)
     monkeypatch.setattr(
-        prepare, "make_assignment",
-        lambda experiment, workdir, spec, images, teacher, config, replicates: prepare.Assignment(
+        build_database, "make_assignment",
+        lambda experiment, workdir, spec, images, teacher, config, replicates: Assignment(
             spec.name, 0, VARIABLES, images.train, images.valid, images.test, lambda view: None
         ),
     )  # fmt: skip

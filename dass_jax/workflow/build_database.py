@@ -22,6 +22,7 @@ from dass_jax.teacher import TeacherResult
 from dass_jax.training import steps_per_epoch
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
+from dass_jax.workflow.assignments import make_assignment
 from dass_jax.workflow.database_tables import print_summary
 from dass_jax.workflow.measured_tasks import read_measured_tasks
 from dass_jax.workflow.plan import has_work, missing_students, print_plan
@@ -136,7 +137,7 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
     teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
     origin = prepare.origin_of(images, teacher)
     db.open_task(workdir.database, spec.name, recipe, _facts(images, spec, teacher), origin)
-    assignment = prepare.make_assignment(
+    assignment = make_assignment(
         experiment, workdir, spec, images, teacher, experiment.kd, settings.replicates
     )
     for replicate, student_ids in enumerate(missing):

@@ -33,6 +33,7 @@ from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow import prepare
+from dass_jax.workflow.assignments import make_assignment
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.search_tables import reached
 from dass_jax.workflow.training_bar import training_bar
@@ -220,7 +221,7 @@ def run_distillation(
     else:
         images = prepare.load_images(experiment, spec)
         teacher = prepare.ensure_teacher(experiment, workdir, spec, images)
-        assignment = prepare.make_assignment(
+        assignment = make_assignment(
             experiment, workdir, spec, images, teacher, experiment.final, len(replicates)
         )
         results = distil_winner(experiment, workdir, spec, assignment, student)

@@ -1,4 +1,4 @@
-"""Tasks made ready: images on the device, a trained teacher, its logits."""
+"""Tasks made ready: images on the device, a trained teacher."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -9,20 +9,17 @@ import numpy as np
 
 from dass_jax import checkpoints, cost, evaluation, training
 from dass_jax import teacher as teacher_lib
-from dass_jax.console import console, count, duration, percent, print_table, progress_bar
+from dass_jax.console import console, duration, percent, print_table
 from dass_jax.data.images import ImageDataset, Images
 from dass_jax.data.tasks import TaskSpec, load_task
-from dass_jax.distillation import Assignment, DistillConfig, views_needed
+from dass_jax.distillation import DistillConfig
 from dass_jax.errors import UserError
 from dass_jax.evaluation import Split
 from dass_jax.experiment import Experiment
-from dass_jax.logit_cache import LogitCache, cache_bytes
-from dass_jax.randomness import Stream, task_key
 from dass_jax.recipe import Recipe
 from dass_jax.resnet import Variables
 from dass_jax.search_space import stack
 from dass_jax.snapshots import Snapshots
-from dass_jax.training import CachedTeacher, OnlineTeacher, Teacher
 from dass_jax.workdir import Workdir, write_json
 from dass_jax.workflow.given_teacher import (
     adopt_teacher,
@@ -278,54 +275,6 @@ def _summary(
         "flops": int(cost.num_flops(space, full, image_size=experiment.image_size, **sizes)),
         "num_params": int(cost.num_params(space, full, **sizes)),
     } | sizes
-
-
-def make_assignment(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    images: TaskImages,
-    teacher: teacher_lib.TeacherResult,
-    config: DistillConfig,
-    replicates: int,
-) -> Assignment:
-    """What distilling for a task needs; fills the logit cache where it is missing."""
-    variables = jax.tree.map(jnp.asarray, teacher.variables)
-    if config.teacher_logits == "online":
-        online = OnlineTeacher(variables)
-
-        def source(view: int) -> Teacher:
-            return online
-    else:
-        cache = _filled_cache(experiment, workdir, spec, images, variables, config, replicates)
-
-        def source(view: int) -> Teacher:
-            return CachedTeacher(jnp.asarray(cache.view(view)))
-
-    return Assignment(
-        spec.name, experiment.seed, variables, images.train, images.valid, images.test, source
-    )
-
-
-def _filled_cache(
-    experiment: Experiment,
-    workdir: Workdir,
-    spec: TaskSpec,
-    images: TaskImages,
-    variables: dict,
-    config: DistillConfig,
-    replicates: int,
-) -> LogitCache:
-    """The teacher's logits, all on disk; an epoch reads the view that it uses."""
-    views = views_needed(config, replicates)
-    cache = LogitCache(
-        workdir.logits(spec.name), experiment.space, experiment.augmentation, variables,
-        images.train, task_key(experiment.seed, spec.name, Stream.VIEWS), config.cache_dtype,
-    )  # fmt: skip
-    size = cache_bytes(views, *cache.shape, config.cache_dtype)
-    with progress_bar(f"teacher logits {spec.name} ({count(size)}B)", views) as advance:
-        cache.fill(views, on_view=lambda computed: advance())
-    return cache
 
 
 def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSpec, ...]) -> None:

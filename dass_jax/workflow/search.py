@@ -22,6 +22,7 @@ from dass_jax.search_space import unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir, read_json, write_json
 from dass_jax.workflow import prepare, verification
+from dass_jax.workflow.assignments import make_assignment
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_winner
 from dass_jax.workflow.latency import ensure_latency_model
@@ -240,7 +241,7 @@ def _distil(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any
     (chosen,) = unstack(verified.ranked.take(np.arange(1)).architectures)
     student = Student(chosen, int(verified.ranked.student_ids[0]))
     with task.progress.phase("distillation"):
-        assignment = prepare.make_assignment(
+        assignment = make_assignment(
             experiment, workdir, spec, task.images, task.teacher, experiment.final,
             config.replicates,
         )  # fmt: skip

@@ -15,6 +15,7 @@ from dass_jax.teacher import TeacherResult
 from dass_jax.uncertainty import Prediction
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
+from dass_jax.workflow.assignments import make_assignment
 from dass_jax.workflow.chosen_student import Student
 from dass_jax.workflow.distill import Result, distil_students
 from dass_jax.workflow.scorer import CandidateScorer
@@ -70,7 +71,7 @@ def assignment(
 ) -> Assignment:
     """What candidates are verified with; the teacher's logits are cached if they are not yet."""
     config = schedule(experiment)
-    return prepare.make_assignment(
+    return make_assignment(
         experiment, workdir, spec, images, teacher, config, replicates=REPLICATE + 1
     )
 
