@@ -8,13 +8,12 @@ Dimension letters: N students, B probe images, H W image size, C classes.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from dass_jax import resnet
 from dass_jax.baselines.candidates import Candidates
@@ -23,6 +22,7 @@ from dass_jax.distillation import kd_loss
 from dass_jax.evaluation import Split, accuracy
 from dass_jax.probing import teacher_response
 from dass_jax.search_space import Architecture, ResNetSpace
+from dass_jax.untrained import Forward, map_forwards
 
 _BATCH_SHARE = 0.1  # of a batch in the running statistics, see ``layers.BatchNorm``
 
@@ -106,32 +106,20 @@ def recalibrated_accuracy(candidates: Candidates) -> Float[np.ndarray, " N"]:
 
 
 def _loss(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architecture: Architecture,
-    probe: Split,
-    teacher_logits: Float[Array, "B C"],
+    forward: Forward, teacher_logits: Float[Array, "B C"], labels: Int[Array, " B"]
 ) -> Float[Array, ""]:
-    images = normalize(probe.images)
-    logits = resnet.apply(space, variables, architecture, images, train=False)[0]
-    return kd_loss(logits, teacher_logits, probe.labels)
+    return kd_loss(forward.logits, teacher_logits, labels)
 
 
-def _recalibrated_loss(
-    space: ResNetSpace,
-    variables: resnet.Variables,
-    architecture: Architecture,
-    probe: Split,
-    teacher_logits: Float[Array, "B C"],
-) -> Float[Array, ""]:
-    variables = recalibrate(space, variables, architecture, probe.images)
-    return _loss(space, variables, architecture, probe, teacher_logits)
-
-
-def _agreement(candidates: Candidates, loss: Callable[..., Array]) -> Float[np.ndarray, " N"]:
+def _agreement(candidates: Candidates, *, recalibrated: bool) -> Float[np.ndarray, " N"]:
+    """Minus the loss on the probe; its own statistics are what recalibration on it would store."""
     students, probe = candidates.students, candidates.probe
     teacher = teacher_response(students.space, students.variables, probe.images)
-    return -candidates.map(loss, probe, teacher.logits).astype(float)
+    losses = map_forwards(
+        _loss, students, normalize(probe.images), teacher.logits, probe.labels,
+        train=recalibrated, batch_size=candidates.students_per_call,
+    )  # fmt: skip
+    return -losses.astype(float)
 
 
 def negative_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -145,7 +133,7 @@ def negative_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:
     Returns:
       One score per student.
     """
-    return _agreement(candidates, _loss)
+    return _agreement(candidates, recalibrated=False)
 
 
 def recalibrated_negative_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -157,4 +145,4 @@ def recalibrated_negative_kd_loss(candidates: Candidates) -> Float[np.ndarray, "
     Returns:
       One score per student.
     """
-    return _agreement(candidates, _recalibrated_loss)
+    return _agreement(candidates, recalibrated=True)
