@@ -139,10 +139,13 @@ def correlation_loss(
         return jnp.where(valid, values - jnp.sum(jnp.where(valid, values, 0)) / count, 0)
 
     answers, wanted = centered(predictions), centered(targets)
-    # far below any spread, or equal predictions would have no gradient
+    # far below any spread; without it, equal predictions would make it nan
     squares = (jnp.sum(answers**2) + 1e-8) * (jnp.sum(wanted**2) + 1e-8)
     correlation = jnp.sum(answers * wanted) / jnp.sqrt(squares)
-    return jnp.where(jnp.any(wanted != 0), 1 - correlation, 0)
+    differ = jnp.max(targets, initial=-jnp.inf, where=valid) > jnp.min(
+        targets, initial=jnp.inf, where=valid
+    )
+    return jnp.where(differ, 1 - correlation, 0)
 
 
 def _split_support(task: TaskBatch, count: int) -> tuple[Measured | None, TaskBatch]:

@@ -33,7 +33,6 @@ from dass_jax.workflow import (
     comparison,
     distill,
     evaluate,
-    evaluation,
     prepare,
     search,
     verification,
@@ -710,12 +709,13 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
     def refuse(*_):
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(evaluation, "evaluate_task", refuse)
+    monkeypatch.setattr(evaluate, "evaluate_task", refuse)
     again(predictors=predictors)
     assert [path.read_bytes() for path in reports] == before
-    # other predictors have other scores
-    with pytest.raises(AssertionError, match="scored again"):
-        again(predictors={"ours": copied.predictor})
+    # the report is about the first predictor
+    for other in ({"ours": copied.predictor}, dict(reversed(predictors.items()))):
+        with pytest.raises(AssertionError, match="scored again"):
+            again(predictors=other)
 
 
 def test_evaluation_needs_measured_students(experiment, copied, tmp_path):

@@ -372,8 +372,9 @@ def test_correlation_loss_is_pearsons():
 
 
 def test_correlation_loss_where_all_are_equal():
-    equal, spread = jnp.full(3, 2.0), jnp.array([1.0, 2.0, 4.0])
-    valid = jnp.ones(3, bool)
+    # the mean of seven times 0.3 is not quite 0.3
+    equal, spread = jnp.full(7, 0.3), jnp.arange(7.0) ** 2
+    valid = jnp.ones(7, bool)
     assert float(meta_learning.correlation_loss(spread, equal, valid)) == 0
     value, gradient = jax.value_and_grad(meta_learning.correlation_loss)(equal, spread, valid)
     assert float(value) == pytest.approx(1)

@@ -112,7 +112,10 @@ def _loss(
 
 
 def _agreement(candidates: Candidates, *, recalibrated: bool) -> Float[np.ndarray, " N"]:
-    """Minus the loss on the probe; its own statistics are what recalibration on it would store."""
+    """Minus the loss on the probe.
+
+    Training mode normalises by the probe's own statistics, as ``recalibrate`` would store them.
+    """
     students, probe = candidates.students, candidates.probe
     teacher = teacher_response(students.space, students.variables, probe.images)
     losses = map_forwards(

@@ -16,12 +16,14 @@ from dass_jax.experiment import Experiment
 from dass_jax.latency import device_name
 from dass_jax.recipe import digest
 from dass_jax.workdir import Workdir
+from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow import evaluation_report as report
-from dass_jax.workflow import prepare
 from dass_jax.workflow.comparison import compare
-from dass_jax.workflow.evaluate import UnseenTask, evaluate_task
+from dass_jax.workflow.evaluate import UnseenTask
+from dass_jax.workflow.given_teacher import weights_digest
 from dass_jax.workflow.kept_scores import keep_scores, read_scores
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
+from dass_jax.workflow.recipes import student_recipe
 
 
 def run_evaluation(
@@ -35,7 +37,8 @@ def run_evaluation(
 ) -> None:
     """Evaluates predictors on the unseen tasks that have measured students.
 
-    The scores of each task are kept beside the report; those that are there are not made again.
+    The scores of each task are kept beside the report. Where they are of the same records, teacher,
+    predictors and settings, they are not made again.
 
     Tasks whose test-retest correlation is too low to rank anything are reported, but left out of
     the means.
@@ -86,13 +89,20 @@ def _scored(
     output: pathlib.Path,
 ) -> UnseenTask:
     """A task's scores, from an earlier run if that was of the same records and predictors."""
-    recipe = _provenance(predictors, [db.read_records(database, spec.name)])
-    recipe |= {"baselines": list(BASELINES)} | prepare.required_origin(experiment, workdir, spec)
+    db.check_task(database, spec.name, student_recipe(experiment, spec, experiment.kd))
+    recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
+    recipe |= _provenance(predictors, [db.read_records(database, spec.name)])
+    # in their order, since the first one is what the report is about
+    recipe["predictors"] = [
+        [name, weights_digest((found.learned, found.calibration))]
+        for name, found in predictors.items()
+    ]
+    recipe["baselines"] = list(evaluate.BASELINES)
     path = output / "scores" / f"{spec.name}.json"
     if (kept := read_scores(path, recipe)) is not None:
         console.print(f"{spec.name}: scored before, in {path}")
         return kept
-    task = evaluate_task(experiment, workdir, spec, predictors, database)
+    task = evaluate.evaluate_task(experiment, workdir, spec, predictors, database)
     keep_scores(path, task, recipe)
     return task
 

@@ -4,9 +4,13 @@ import pathlib
 
 import numpy as np
 
+from dass_jax.errors import UserError
 from dass_jax.recipe import Recipe
 from dass_jax.workdir import read_json, write_json
 from dass_jax.workflow.evaluate import Scores, UnseenTask
+
+# To be raised when a method's scores or the file's format change: older files are then left alone.
+VERSION = 1
 
 
 def keep_scores(path: pathlib.Path, task: UnseenTask, recipe: Recipe) -> None:
@@ -22,17 +26,22 @@ def keep_scores(path: pathlib.Path, task: UnseenTask, recipe: Recipe) -> None:
         for name, scores in task.scores.items()
     }
     content = task._asdict() | {"measured": task.measured.tolist(), "scores": methods}
-    write_json(path, {"recipe": recipe, "task": content})
+    write_json(path, {"version": VERSION, "recipe": recipe, "task": content})
 
 
 def read_scores(path: pathlib.Path, recipe: Recipe) -> UnseenTask | None:
-    """What ``keep_scores`` wrote; None if there is nothing or it depends on something else.
+    """What ``keep_scores`` wrote; None if there is nothing that is of any use.
 
-    Raises:
-      UserError: If the file is no JSON.
+    Args:
+      path: The file.
+      recipe: What the scores must depend on.
     """
-    saved = read_json(path) if path.exists() else None
-    if not isinstance(saved, dict) or saved.get("recipe") != recipe:
+    try:
+        saved = read_json(path)
+    except UserError:  # missing or damaged: it is scored again
+        return None
+    key = {"version": VERSION, "recipe": recipe}
+    if not isinstance(saved, dict) or {name: saved.get(name) for name in key} != key:
         return None
     task = saved["task"]
     scores = {
