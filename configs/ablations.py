@@ -11,10 +11,10 @@ Command:  W=work/unseen_32   # with the database; see unseen_32.py
 Hardware: 2 CPU cores, some minutes for each.
 
 A variant is named by its inputs and by what else is changed. All but the last two have what the
-configuration has, but half as many members: targets in units of the distance from chance to the teacher, the correlation
-loss, members that hold out a task each. In these units the teacher's own target is 1 in every task,
-so that adaptation learns from what the teacher looks like, and not from how accurate it is;
-``accuracy`` learns accuracies as they are.
+configuration has, but half as many members: targets in units of the distance from chance to the
+teacher, the correlation loss, members that hold out a task each. In these units the teacher's own
+target is 1 in every task, so that adaptation learns from what the teacher looks like, and not from
+how accurate it is; ``accuracy`` learns accuracies as they are.
 
 Meta-training prints how each variant ranks the source tasks, each by members of the ensemble that
 have not seen it: what is chosen, is chosen by that. The classes of source tasks overlap, so that
