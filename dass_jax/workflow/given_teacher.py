@@ -22,10 +22,10 @@ from dass_jax.teacher import TeacherResult
 _LARGE_DIFFERENCE = 0.15
 
 
-def weights_digest(variables: resnet.Variables) -> str:
-    """A digest of a network's arrays."""
+def weights_digest(weights: Any) -> str:
+    """A digest of all arrays of a pytree."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(variables):
+    for leaf in jax.tree.leaves(weights):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
