@@ -29,14 +29,7 @@ from dass_jax.latency import Latency
 from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import (
-    comparison,
-    distill,
-    evaluate,
-    prepare,
-    search,
-    verification,
-)
+from dass_jax.workflow import comparison, distill, evaluate, prepare, search, verification
 from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import chosen_student, read_student, widths_text

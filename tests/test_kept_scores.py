@@ -48,7 +48,7 @@ def test_scores_of_something_else_are_not_read(path, changed):
     assert kept_scores.read_scores(path, RECIPE | changed) is None
 
 
-def test_other_versions_and_damaged_files_are_not_read(path, monkeypatch):
+def test_other_versions_and_damaged_files_are_not_read(path):
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"version": 0}))
     assert kept_scores.read_scores(path, RECIPE) is None

@@ -23,7 +23,6 @@ from dass_jax.workflow.evaluate import UnseenTask
 from dass_jax.workflow.given_teacher import weights_digest
 from dass_jax.workflow.kept_scores import keep_scores, read_scores
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
-from dass_jax.workflow.recipes import student_recipe
 
 
 def run_evaluation(
@@ -88,8 +87,7 @@ def _scored(
     database: pathlib.Path,
     output: pathlib.Path,
 ) -> UnseenTask:
-    """A task's scores, from an earlier run if that was of the same records and predictors."""
-    db.check_task(database, spec.name, student_recipe(experiment, spec, experiment.kd))
+    """A task's scores, from an earlier run if they depend on nothing that has changed since."""
     recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
     recipe |= _provenance(predictors, [db.read_records(database, spec.name)])
     # in their order, since the first one is what the report is about
