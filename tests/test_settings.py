@@ -150,6 +150,7 @@ def test_tasks_are_found_by_name_and_by_role():
             {"a": DIGITS | {"role": "test"}},
             "config.tasks.a.role is 'test': choose one of meta_train, meta_valid, meta_test",
         ),
+        ({"a": DIGITS | {"domain": "oil"}}, "config.tasks.a.domain is 'oil': choose one of gray"),
         ({"a": DIGITS | {"clases": (1, 2)}}, "config.tasks.a has no field 'clases'"),
         ({"a": DIGITS | {"classes": ("one",)}}, "config.tasks.a.classes is 'one': give a int"),
         ({"a": DIGITS | {"valid_per_class": None}}, "config.tasks.a.valid_per_class is None"),

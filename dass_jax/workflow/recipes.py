@@ -15,7 +15,7 @@ def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
     images = plain(spec)
     for name in ("role", "students", "replicates"):
         images.pop(name)
-    for name in ("teacher", "teacher_accuracy", "teacher_epochs"):
+    for name in ("teacher", "teacher_accuracy", "teacher_epochs", "domain"):
         if images[name] is None:
             images.pop(name)
     recipe = {
