@@ -1,7 +1,7 @@
 """From nothing to a distilled student in minutes on a laptop: what ./bin/quickstart runs.
 
 Command:  ./bin/quickstart
-Hardware: 2 CPU cores, 7.5 minutes with the installation. Expected result: docs/results.md.
+Hardware: 2 CPU cores, 4 to 8 minutes with the installation. Expected result: docs/results.md.
 
 Five generated tasks of different kinds train and select the predictor; handwritten digits, with
 few training images, are the unseen task.

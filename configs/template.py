@@ -12,7 +12,7 @@ Hardware: any; ``--dry_run`` predicts time, disk and memory on the present one. 
 
 All fields and their defaults, which are the paper's: docs/configuration.md. Nothing here was tuned
 on a dataset of yours. The predictor looks at what quickstart.py's does, which suits few source
-tasks; unseen_32.py, with sixteen of them, also shows it the architecture.
+tasks; unseen_32.py, with many of them, also shows it the architecture.
 """
 
 from dass_jax.data.class_splits import class_splits
