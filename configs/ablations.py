@@ -12,9 +12,9 @@ Hardware: 2 CPU cores, some minutes for each.
 
 A variant is named by its inputs and by what else is changed. All but the last two have what the
 configuration has, but half as many members: targets in units of the distance from chance to the
-teacher, the correlation loss, members that hold out a task each. In these units the teacher's own
-target is 1 in every task, so that adaptation learns from what the teacher looks like, and not from
-how accurate it is; ``accuracy`` learns accuracies as they are.
+teacher, the correlation loss, members that hold out a pair of tasks each. In these units the
+teacher's own target is 1 in every task, so that adaptation learns from what the teacher looks like,
+and not from how accurate it is; ``accuracy`` learns accuracies as they are.
 
 Meta-training prints how each variant ranks the source tasks, each by members of the ensemble that
 have not seen it: what is chosen, is chosen by that. The classes of source tasks overlap, so that
@@ -36,8 +36,8 @@ from dass_jax.errors import UserError
 # What all variants have in common, beside the paper's defaults.
 PREDICTOR = {"architecture": "graph", "scale": "teacher", "remapping": None}
 META = {
-    "ensemble": 16,
-    "held_out": 1,
+    "ensemble": 14,
+    "held_out": 2,
     "correlation_weight": 0.3,
     "learning_rate": 5e-4,
     "episodes": 72,
@@ -56,7 +56,7 @@ CHANGES = {
     "uniformlast": ({"remapping": "copy_paste_uniform_last"}, {}),
     "random": ({"remapping": "random_init"}, {}),
 }
-AS_PUBLISHED = {"scale": "accuracy"}
+AS_PUBLISHED = {"scale": "accuracy", "graph_features": 64}
 WHOLE = {
     "paper": (
         AS_PUBLISHED | {"inputs": "STA", "architecture": "flat"},
