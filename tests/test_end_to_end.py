@@ -691,7 +691,7 @@ def test_predictors_are_compared_with_baselines(
 
 
 def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch):
-    """A task that is scored is not scored again, and the report is the same."""
+    """What has scored a task does not score it again, and the report is the same."""
     again = functools.partial(
         run_evaluation, experiment, copied, database=finished.database, output=output
     )
@@ -702,13 +702,22 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
     def refuse(*_):
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(evaluate, "evaluate_task", refuse)
-    again(predictors=predictors)
-    assert [path.read_bytes() for path in reports] == before
-    # the report is about the first predictor
-    for other in ({"ours": copied.predictor}, dict(reversed(predictors.items()))):
+    monkeypatch.setattr(evaluate, "score_baselines", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "score_predictor", refuse)
+        again(predictors=predictors)
+        assert [path.read_bytes() for path in reports] == before
+        # the report is about the first predictor
+        again(predictors=dict(reversed(predictors.items())))
+        assert reports[0].read_text().splitlines()[1].split(",")[1] == "again"
         with pytest.raises(AssertionError, match="scored again"):
-            again(predictors=other)
+            again(predictors=predictors | {"other": copied.predictor})
+    # another predictor is scored alone
+    again(predictors=predictors | {"other": copied.predictor})
+    assert reports[0].read_text().splitlines()[3].split(",")[1] == "other"
+    monkeypatch.setattr(evaluate, "BASELINES", {"depth": BASELINES["depth"]})
+    with pytest.raises(AssertionError, match="scored again"):
+        again(predictors=predictors)
 
 
 def test_evaluation_needs_measured_students(experiment, copied, tmp_path):

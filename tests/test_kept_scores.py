@@ -6,52 +6,57 @@ import numpy as np
 import pytest
 
 from dass_jax.workflow import kept_scores
-from dass_jax.workflow.evaluate import Scores, UnseenTask
+from dass_jax.workflow.evaluate import Scores
 
-RECIPE = {"records": "r", "predictors": [["ours", "a"], ["theirs", "b"]]}
-TASK = UnseenTask(
-    "birds",
-    np.array([[0.25, 0.5, 1 / 3], [0.2, 0.6, 0.4]]),
-    0.5,
-    teacher_accuracy=0.7,
-    chance=0.1,
-    scores={
-        "ours": Scores(np.array([0.1, np.nan, 1 / 3]), 0.01, coverage=1.0),
-        "counts": Scores(np.array([3, 1, 2]), 1e-7, saw_last=True),
-    },
-)
+RECIPE = {"records": "r", "weights": "w"}
+SCORES = {
+    "ours": Scores(np.array([0.1, np.nan, 1 / 3]), 0.01, coverage=1.0),
+    "ours and 8 students": Scores(np.array([3, 1, 2]), 1e-7, saw_last=True),
+}
 
 
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "scores" / "birds.json"
-    kept_scores.keep_scores(path, TASK, RECIPE)
+    kept_scores.keep_scores(path, "ours", SCORES, RECIPE)
     return path
 
 
+def check_scores(found):
+    assert list(found) == list(SCORES)
+    for name, scores in found.items():
+        np.testing.assert_array_equal(scores.values, SCORES[name].values)
+        assert scores[1:] == SCORES[name][1:]
+
+
 def test_scores_come_back_as_they_were(path):
-    found = kept_scores.read_scores(path, RECIPE)
-    np.testing.assert_array_equal(found.measured, TASK.measured)
-    assert list(found.scores) == list(TASK.scores)
-    for name, scores in found.scores.items():
-        np.testing.assert_array_equal(scores.values, TASK.scores[name].values)
-        assert scores[1:] == TASK.scores[name][1:]
-    assert found._replace(measured=0, scores=0) == TASK._replace(measured=0, scores=0)
+    check_scores(kept_scores.read_scores(path, "ours", RECIPE))
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"records": "s"}, {"predictors": RECIPE["predictors"][::-1]}, {"kd": 1}],
-    ids=str,
-)
+@pytest.mark.parametrize("changed", [{"records": "s"}, {"weights": "v"}, {"kd": 1}], ids=str)
 def test_scores_of_something_else_are_not_read(path, changed):
-    assert kept_scores.read_scores(path, RECIPE | changed) is None
+    assert kept_scores.read_scores(path, "ours", RECIPE | changed) is None
+
+
+def test_each_group_is_kept_by_its_own_recipe(path):
+    other = {"counts": Scores(np.ones(3), 0.0)}
+    kept_scores.keep_scores(path, "baselines", other, RECIPE | {"weights": "none"})
+    check_scores(kept_scores.read_scores(path, "ours", RECIPE))
+    assert kept_scores.read_scores(path, "baselines", RECIPE) is None
+    assert kept_scores.read_scores(path, "theirs", RECIPE) is None
+    # a group that is scored anew takes the place of what it was
+    kept_scores.keep_scores(path, "ours", other, RECIPE | {"weights": "v"})
+    assert kept_scores.read_scores(path, "ours", RECIPE) is None
+    assert list(kept_scores.read_scores(path, "ours", RECIPE | {"weights": "v"})) == ["counts"]
 
 
 def test_other_versions_and_damaged_files_are_not_read(path):
     saved = json.loads(path.read_text())
     path.write_text(json.dumps(saved | {"version": 0}))
-    assert kept_scores.read_scores(path, RECIPE) is None
+    assert kept_scores.read_scores(path, "ours", RECIPE) is None
     path.write_text(path.read_text()[:99])
-    assert kept_scores.read_scores(path, RECIPE) is None
-    assert kept_scores.read_scores(path.with_name("none.json"), RECIPE) is None
+    assert kept_scores.read_scores(path, "ours", RECIPE) is None
+    assert kept_scores.read_scores(path.with_name("none.json"), "ours", RECIPE) is None
+    # and what is scored next is kept in spite of them
+    kept_scores.keep_scores(path, "ours", SCORES, RECIPE)
+    check_scores(kept_scores.read_scores(path, "ours", RECIPE))

@@ -1,12 +1,12 @@
 """Scores the measured students of unseen tasks by predictors and by baselines."""
 
 import functools
-import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from dass_jax import database as db
 from dass_jax.baselines.candidates import Candidates
@@ -19,19 +19,17 @@ from dass_jax.baselines.measured import (
     few_shot_split,
 )
 from dass_jax.baselines.registry import BASELINES, MEASURING
-from dass_jax.console import console, progress_bar
+from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.predictor.inputs import StudentInputs
-from dass_jax.retest import retest_correlation
 from dass_jax.search.problem import rows
-from dass_jax.search_space import Architecture
+from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.candidates import baseline_candidates
 from dass_jax.workflow.predictors import TrainedPredictor
-from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.scorer import Scorer, make_scorer
 
 
@@ -50,6 +48,22 @@ class Scores(NamedTuple):
     seconds: float
     coverage: float | None = None
     saw_last: bool = False
+
+
+class MeasuredStudents(NamedTuple):
+    """The measured students of one task, as methods see them.
+
+    Attributes:
+      spec: The task.
+      teacher: Its teacher.
+      candidates: The students before training, with the last replicate's records.
+      replicates: The records of students that every replicate has.
+    """
+
+    spec: TaskSpec
+    teacher: TeacherResult
+    candidates: Candidates
+    replicates: Sequence[Sequence[db.StudentRecord]]
 
 
 class UnseenTask(NamedTuple):
@@ -72,7 +86,7 @@ class UnseenTask(NamedTuple):
     scores: dict[str, Scores]
 
 
-def _replicates(records: Sequence[db.StudentRecord]) -> list[list[db.StudentRecord]]:
+def by_replicate(records: Sequence[db.StudentRecord]) -> list[list[db.StudentRecord]]:
     """The records of students that every replicate has and none lost, by replicate."""
     numbers = sorted({record.replicate for record in records})
     valid = [
@@ -103,7 +117,19 @@ def _measuring_seconds(name: str, records: Sequence[db.StudentRecord]) -> float:
     return (MEASURED_STUDENTS + 1) * seconds / len(records)
 
 
-def _baseline_scores(candidates: Candidates, advance: Callable[[str], None]) -> dict[str, Scores]:
+def score_baselines(
+    students: MeasuredStudents, advance: Callable[[str], None]
+) -> dict[str, Scores]:
+    """What all baselines say.
+
+    Those that look at measurements see the last replicate, and are compared with the others if
+    there are any.
+
+    Args:
+      students: From ``measured_students``.
+      advance: Called with the name of each baseline before its turn.
+    """
+    candidates = students.candidates
     records = candidates.records or []
     scores = {}
     for name, baseline in BASELINES.items():
@@ -136,20 +162,25 @@ def _few_shot_predictions(
     return scores
 
 
-def _predictor_scores(
-    name: str,
-    scorer: Scorer,
-    architectures: Architecture,
-    replicates: Sequence[Sequence[db.StudentRecord]],
+def score_predictor(
+    name: str, predictor: TrainedPredictor, students: MeasuredStudents
 ) -> dict[str, Scores]:
-    """What a predictor says, without and with measured students."""
-    ids = db.column(replicates[0], "student_id").astype(np.int32)
-    measured = np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
+    """What a predictor says, without and with measured students.
+
+    Args:
+      name: What the report calls it.
+      predictor: The predictor.
+      students: From ``measured_students``.
+    """
+    replicates, architectures = students.replicates, students.candidates.students.architectures
+    ids = students.candidates.students.student_ids
+    scorer = make_scorer(predictor, students.spec, students.teacher, batch_size=len(ids))
+    measured = test_accuracies(replicates)
     prediction, seconds = _timed(functools.partial(scorer, architectures, ids))
     inside = np.abs(prediction.mean - measured) <= prediction.half_width
     scores = {name: Scores(prediction.mean, seconds / len(ids), float(inside.mean()))}
     # without inner steps, measured students would change nothing
-    if len(ids) > MEASURED_STUDENTS and scorer.predictor.settings.meta.inner_steps:
+    if len(ids) > MEASURED_STUDENTS and predictor.settings.meta.inner_steps:
         title = f"{name} and {MEASURED_STUDENTS} students"
         labels = db.column(replicates[-1], "final_accuracy").astype(float)
         values = _few_shot_predictions(scorer, scorer.embed(architectures, ids), labels)
@@ -158,55 +189,34 @@ def _predictor_scores(
     return scores
 
 
-def evaluate_task(
+def test_accuracies(replicates: Sequence[Sequence[db.StudentRecord]]) -> Float[np.ndarray, "R N"]:
+    """Test accuracies of N students, a row for each of R replicates, fractions."""
+    return np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
+
+
+def measured_students(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
-    predictors: Mapping[str, TrainedPredictor],
-    database: pathlib.Path,
-) -> UnseenTask:
-    """Scores the measured students of one task by all methods.
-
-    Baselines that look at measurements see the last replicate, and are compared with the others if
-    there are any.
+    records: Sequence[db.StudentRecord],
+) -> MeasuredStudents:
+    """Reads a task's images and teacher, and puts its students together.
 
     Args:
       experiment: The settings.
       workdir: Where the teacher lies.
       spec: The task.
-      predictors: By name.
-      database: Where the records lie.
+      records: Its students, all replicates.
 
     Raises:
-      UserError: If the task has fewer than three students or was made otherwise.
+      UserError: If there is no teacher, or it was made otherwise.
     """
-    db.check_task(database, spec.name, student_recipe(experiment, spec, experiment.kd))
-    records = db.read_records(database, spec.name)
-    replicates = _replicates(records)
-    if len(replicates[0]) < 3:
-        raise UserError(f"task {spec.name} has fewer than three measured students")
     images = prepare.load_images(experiment, spec)
     teacher = prepare.load_teacher(experiment, workdir, spec, images)
-    if note := db.foreign(database, spec.name, prepare.saved_origin(workdir, spec)):
-        console.print(note)
-    architectures = db.architectures_of(experiment.space, replicates[0])
-    ids = db.column(replicates[0], "student_id").astype(np.int32)
+    found = by_replicate(records)
+    architectures = db.architectures_of(experiment.space, found[0])
+    ids = db.column(found[0], "student_id").astype(np.int32)
     candidates = baseline_candidates(
-        experiment, spec, images, teacher, architectures, ids, replicates[-1]
+        experiment, spec, images, teacher, architectures, ids, found[-1]
     )
-    measured = np.stack([db.column(row, "test_accuracy").astype(float) for row in replicates])
-    scores: dict[str, Scores] = {}
-    with progress_bar(f"scoring {spec.name}", len(predictors) + len(BASELINES)) as advance:
-        for name, predictor in predictors.items():
-            advance(name)
-            scorer = make_scorer(predictor, spec, teacher, batch_size=len(ids))
-            scores |= _predictor_scores(name, scorer, architectures, replicates)
-        scores |= _baseline_scores(candidates, advance)
-    return UnseenTask(
-        spec.name,
-        measured,
-        retest_correlation(records, spec.role),
-        prepare.teacher_test_accuracy(workdir, spec),
-        1 / images.num_classes,
-        scores,
-    )
+    return MeasuredStudents(spec, teacher, candidates, found)

@@ -1,51 +1,66 @@
-"""The scores of a task in a file, so that a stopped evaluation repeats no task that it has done."""
+"""The scores of a task in a file, so that an evaluation repeats nothing that was done before.
+
+Each group of methods, a predictor or all baselines, is kept by what its own scores depend on: with
+another predictor, the baselines are not scored again.
+"""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from dass_jax.errors import UserError
 from dass_jax.recipe import Recipe
 from dass_jax.workdir import read_json, write_json
-from dass_jax.workflow.evaluate import Scores, UnseenTask
+from dass_jax.workflow.evaluate import Scores
 
 # To be raised when a method's scores or the file's format change: older files are then left alone.
-VERSION = 1
+VERSION = 2
 
 
-def keep_scores(path: pathlib.Path, task: UnseenTask, recipe: Recipe) -> None:
-    """Writes what every method says of every student of a task.
+def _groups(path: pathlib.Path) -> dict[str, Any]:
+    """What the file holds; nothing if it is missing, damaged or of another version."""
+    try:
+        saved = read_json(path)
+    except UserError:
+        return {}
+    if not isinstance(saved, dict) or saved.get("version") != VERSION:
+        return {}
+    return saved["groups"]
+
+
+def keep_scores(
+    path: pathlib.Path, group: str, scores: Mapping[str, Scores], recipe: Recipe
+) -> None:
+    """Writes what a group of methods says of every student of a task, beside other groups.
 
     Args:
-      path: The file.
-      task: The scored task.
+      path: The task's file.
+      group: The group's name.
+      scores: By method.
       recipe: What the scores depend on.
     """
     methods = {
-        name: scores._asdict() | {"values": np.asarray(scores.values, float).tolist()}
-        for name, scores in task.scores.items()
+        name: found._asdict() | {"values": np.asarray(found.values, float).tolist()}
+        for name, found in scores.items()
     }
-    content = task._asdict() | {"measured": task.measured.tolist(), "scores": methods}
-    write_json(path, {"version": VERSION, "recipe": recipe, "task": content})
+    groups = _groups(path) | {group: {"recipe": recipe, "scores": methods}}
+    write_json(path, {"version": VERSION, "groups": groups})
 
 
-def read_scores(path: pathlib.Path, recipe: Recipe) -> UnseenTask | None:
+def read_scores(path: pathlib.Path, group: str, recipe: Recipe) -> dict[str, Scores] | None:
     """What ``keep_scores`` wrote; None if there is nothing that is of any use.
 
     Args:
-      path: The file.
+      path: The task's file.
+      group: The group's name.
       recipe: What the scores must depend on.
     """
-    try:
-        saved = read_json(path)
-    except UserError:  # missing or damaged: it is scored again
+    kept = _groups(path).get(group)
+    if kept is None or kept["recipe"] != recipe:
         return None
-    key = {"version": VERSION, "recipe": recipe}
-    if not isinstance(saved, dict) or {name: saved.get(name) for name in key} != key:
-        return None
-    task = saved["task"]
-    scores = {
+    return {
         name: Scores(**method | {"values": np.asarray(method["values"])})
-        for name, method in task["scores"].items()
+        for name, method in kept["scores"].items()
     }
-    return UnseenTask(**task | {"measured": np.asarray(task["measured"]), "scores": scores})
