@@ -1,9 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dass_jax.data.domains import RENDERINGS, render
+from dass_jax.data.domains import RENDERINGS, Domain, render
 from dass_jax.data.images import Images
 from dass_jax.data.sources import load
 from dass_jax.data.tasks import TaskSpec, load_task
@@ -23,6 +25,10 @@ def pixels_of(domain, pixels):
     return render(Images(images, np.zeros(1, np.int32)), domain).images[0]
 
 
+def test_there_is_a_rendering_of_each_domain():
+    assert tuple(RENDERINGS) == get_args(Domain)
+
+
 @pytest.mark.parametrize("domain", RENDERINGS)
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1))
@@ -32,7 +38,7 @@ def test_each_image_is_rendered_by_itself_and_keeps_its_label(domain, seed):
     together = render(images, domain)
     np.testing.assert_array_equal(together.labels, images.labels)
     assert together.images.shape == (3, SIZE, SIZE, 3)
-    assert not np.array_equal(together.images, images.images)
+    assert not np.array_equal(together.images, images.images[:, :SIZE, :SIZE])
     for place in range(3):
         alone = render(images.take(np.array([place])), domain)
         np.testing.assert_array_equal(alone.images[0], together.images[place])
@@ -77,13 +83,16 @@ def test_blurred_images_have_their_mean_and_less_contrast():
     assert (blurred.std(axes) < images.images.std(axes) / 4).all()
 
 
-def test_zoomed_tasks_are_the_centres_of_larger_images():
+@pytest.mark.parametrize(("size", "centre"), [(8, slice(4, 12)), (9, slice(4, 13))])
+def test_zoomed_tasks_are_the_centres_of_larger_images(size, centre):
     spec = TaskSpec("near", "meta_train", "generated:blobs", num_classes=3, domain="zoomed")
-    near = load_task(spec, 8)
-    far = load(spec.source, image_size=16, num_classes=3, valid_per_class=spec.valid_per_class)
+    near = load_task(spec, size)
+    far = load(
+        spec.source, image_size=2 * size, num_classes=3, valid_per_class=spec.valid_per_class
+    )
     for split in ("train", "valid", "test"):
         np.testing.assert_array_equal(
-            getattr(near, split).images, getattr(far, split).images[:, 4:12, 4:12]
+            getattr(near, split).images, getattr(far, split).images[:, centre, centre]
         )
 
 

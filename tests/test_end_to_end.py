@@ -29,11 +29,20 @@ from dass_jax.latency import Latency
 from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
-from dass_jax.workflow import comparison, distill, evaluate, prepare, search, verification
+from dass_jax.workflow import (
+    comparison,
+    distill,
+    evaluate,
+    evaluation,
+    prepare,
+    search,
+    verification,
+)
 from dass_jax.workflow import scorer as scorer_module
 from dass_jax.workflow.build_database import build_database
 from dass_jax.workflow.chosen_student import chosen_student, read_student, widths_text
 from dass_jax.workflow.distill import run_distillation
+from dass_jax.workflow.evaluate import Scores
 from dass_jax.workflow.evaluation import run_evaluation
 from dass_jax.workflow.export import run_export
 from dass_jax.workflow.latency import ensure_latency_model
@@ -691,7 +700,7 @@ def test_predictors_are_compared_with_baselines(
 
 
 def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch):
-    """What has scored a task does not score it again, and the report is the same."""
+    """What has scored a task does not score it again, unless what it depends on has changed."""
     again = functools.partial(
         run_evaluation, experiment, copied, database=finished.database, output=output
     )
@@ -715,9 +724,52 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
     # another predictor is scored alone
     again(predictors=predictors | {"other": copied.predictor})
     assert reports[0].read_text().splitlines()[3].split(",")[1] == "other"
+    check_that_changes_are_scored(again, predictors, monkeypatch)
+
+
+def check_that_changes_are_scored(again, predictors, monkeypatch):
+    """Other weights, records or baselines are not taken for those that were scored."""
+    scored = []
+
+    def note(name, *_):
+        scored.append(name)
+        return {name: Scores(np.arange(4.0), 0.0, coverage=1.0)}
+
+    load, read = evaluation.load_predictor, db.read_records
+
+    def load_other(*arguments):
+        found = load(*arguments)
+        return found._replace(learned=jax.tree.map(lambda leaf: leaf + 1, found.learned))
+
+    def read_other(*arguments):
+        first, *others = read(*arguments)
+        return [dataclasses.replace(first, test_accuracy=0.0), *others]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "score_predictor", note)
+        patch.setattr(evaluation, "load_predictor", load_other)
+        again(predictors=predictors)
+        assert scored == ["ours", "again"]
+        patch.setattr(db, "read_records", read_other)
+        with pytest.raises(AssertionError, match="scored again"):  # by the baselines, in the end
+            again(predictors=predictors)
+        assert scored == ["ours", "again"] * 2
+        # what was scored before the baselines failed is kept
+        with pytest.raises(AssertionError, match="scored again"):
+            again(predictors=predictors)
+        assert scored == ["ours", "again"] * 2
     monkeypatch.setattr(evaluate, "BASELINES", {"depth": BASELINES["depth"]})
     with pytest.raises(AssertionError, match="scored again"):
         again(predictors=predictors)
+
+
+@pytest.mark.parametrize("name", ["parameters", "ours and 8 students"])
+def test_predictors_cannot_have_the_names_of_other_methods(name, experiment, copied, tmp_path):
+    with pytest.raises(UserError, match=f"'{name}' is the name of another method"):
+        run_evaluation(
+            experiment, copied, predictors={"ours": copied.predictor, name: copied.predictor},
+            database=copied.database, output=tmp_path,
+        )  # fmt: skip
 
 
 def test_evaluation_needs_measured_students(experiment, copied, tmp_path):

@@ -4,6 +4,7 @@ import pathlib
 import runpy
 from typing import Literal
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -16,6 +17,7 @@ from dass_jax.experiment import (
     default_config,
     from_config,
 )
+from dass_jax.folds import make_folds
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -255,11 +257,25 @@ def test_what_evaluates_shares_no_class_with_what_trains(configured):
     for spec in unseen:
         for other in (*training, *selecting):
             assert not _shared_classes(spec, other), (spec.name, other.name)
+    for index, spec in enumerate(unseen):
+        for other in unseen[index + 1 :]:
+            assert not _shared_classes(spec, other), (spec.name, other.name)
     for index, spec in enumerate(selecting):
         for other in (*training, *selecting[index + 1 :]):
             assert not _shared_classes(spec, other), (spec.name, other.name)
     for spec in configured.tasks:
         assert len(set(spec.classes)) == len(spec.classes)
+
+
+def test_domains_are_held_out_whole():
+    path = next(path for path in CONFIGS if path.stem == "unseen_32")
+    experiment = from_config(runpy.run_path(str(path))["get_config"]())
+    judges = experiment.with_role("meta_train", "meta_valid")
+    folds = make_folds(experiment.meta.ensemble, len(judges), experiment.meta.held_out)
+    for held_out in folds.held_out:
+        inside = {judges[place].domain for place in np.flatnonzero(held_out)} - {None}
+        outside = {judges[place].domain for place in np.flatnonzero(~held_out)}
+        assert not inside & outside
 
 
 def test_the_template_is_about_a_task_of_ones_own():

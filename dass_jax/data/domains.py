@@ -1,8 +1,8 @@
 """Other visual domains made of the photographs at hand.
 
 A predictor that has only seen tasks of one dataset of photographs takes what holds there for a law.
-Rendered as drawings, textures or silhouettes, the same photographs are different problems, as in
-domain randomisation (Tobin et al., 2017), where drawings and crops of textures need other features
+Rendered in other ways, the same photographs are different problems, as in domain randomisation
+(Tobin et al., 2017): outlines, colours or details are missing, and other features have to serve
 (Geirhos et al., 2019).
 """
 

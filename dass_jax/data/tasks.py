@@ -71,6 +71,11 @@ class TaskSpec:
                 f"task {self.name!r} has the role {self.role!r}: "
                 f"choose one of {', '.join(get_args(Role))}"
             )
+        if self.domain not in (None, *RENDERINGS):
+            raise UserError(
+                f"task {self.name!r} has the domain {self.domain!r}: "
+                f"choose one of {', '.join(RENDERINGS)}"
+            )
         if not self.name or not self.name.replace("_", "").replace("-", "").isalnum():
             raise UserError(
                 f"task name {self.name!r}: use letters, digits, '_' and '-', it names a folder"

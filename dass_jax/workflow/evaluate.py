@@ -162,6 +162,11 @@ def _few_shot_predictions(
     return scores
 
 
+def adapted_name(name: str) -> str:
+    """What a predictor is called that was adapted to measured students."""
+    return f"{name} and {MEASURED_STUDENTS} students"
+
+
 def score_predictor(
     name: str, predictor: TrainedPredictor, students: MeasuredStudents
 ) -> dict[str, Scores]:
@@ -181,7 +186,7 @@ def score_predictor(
     scores = {name: Scores(prediction.mean, seconds / len(ids), float(inside.mean()))}
     # without inner steps, measured students would change nothing
     if len(ids) > MEASURED_STUDENTS and predictor.settings.meta.inner_steps:
-        title = f"{name} and {MEASURED_STUDENTS} students"
+        title = adapted_name(name)
         labels = db.column(replicates[-1], "final_accuracy").astype(float)
         values = _few_shot_predictions(scorer, scorer.embed(architectures, ids), labels)
         spent = _measuring_seconds(title, replicates[-1])

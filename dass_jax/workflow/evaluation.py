@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import dass_jax
+from dass_jax import checkpoints
 from dass_jax import database as db
 from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console, progress_bar
@@ -19,6 +20,7 @@ from dass_jax.retest import retest_correlation
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow import evaluation_report as report
+from dass_jax.workflow.candidates import PROBE_IMAGES
 from dass_jax.workflow.comparison import compare
 from dass_jax.workflow.evaluate import Scores, UnseenTask
 from dass_jax.workflow.given_teacher import weights_digest
@@ -60,8 +62,9 @@ def run_evaluation(
       UserError: If nothing is measured, or a predictor, teacher or record is missing or was made
         with other settings.
     """
-    for name in predictors.keys() & BASELINES.keys():
-        raise UserError(f"{name!r} is the name of a baseline: give the predictor another one")
+    adapted = {evaluate.adapted_name(name) for name in predictors}
+    for name in predictors.keys() & (BASELINES.keys() | adapted):
+        raise UserError(f"{name!r} is the name of another method: give the predictor another one")
     loaded = {name: load_predictor(path, experiment) for name, path in predictors.items()}
     specs = (experiment.task(task),) if task else experiment.with_role("meta_test")
     measured = [spec for spec in specs if db.read_records(database, spec.name)]
@@ -107,7 +110,7 @@ def _scored(
         evaluate.test_accuracies(replicates),
         retest_correlation(records, spec.role),
         prepare.teacher_test_accuracy(workdir, spec),
-        1 / db.read_facts(database, spec.name)["num_classes"],
+        1 / checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")["num_classes"],
         scores,
     )
 
@@ -125,7 +128,10 @@ def _scores(
     recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
     recipe |= _circumstances([records])
     recipes = {_PREDICTOR + name: recipe | _identity(found) for name, found in predictors.items()}
-    recipes[_BASELINES] = recipe | {"baselines": list(evaluate.BASELINES)}
+    recipes[_BASELINES] = recipe | {
+        "baselines": list(evaluate.BASELINES),
+        "probe_images": PROBE_IMAGES,
+    }
     kept = {group: read_scores(path, group, wanted) for group, wanted in recipes.items()}
     missing = [group for group, scores in kept.items() if scores is None]
     if len(missing) < len(kept):
@@ -143,8 +149,10 @@ def _scores(
                 name = group.removeprefix(_PREDICTOR)
                 advance(name)
                 scores = evaluate.score_predictor(name, predictors[name], students)
-            keep_scores(path, group, scores, recipes[group])
             kept[group] = scores
+            # a baseline that was left out is tried again, and its reason told
+            if group != _BASELINES or len(scores) == len(evaluate.BASELINES):
+                keep_scores(path, group, scores, recipes[group])
     return _joined(kept)
 
 

@@ -15,7 +15,8 @@ from dass_jax.recipe import Recipe
 from dass_jax.workdir import read_json, write_json
 from dass_jax.workflow.evaluate import Scores
 
-# To be raised when a method's scores or the file's format change: older files are then left alone.
+# To be raised when a method's scores or the file's format change, constants that a method reads
+# included: older files are then left alone.
 VERSION = 2
 
 
@@ -27,7 +28,7 @@ def _groups(path: pathlib.Path) -> dict[str, Any]:
         return {}
     if not isinstance(saved, dict) or saved.get("version") != VERSION:
         return {}
-    return saved["groups"]
+    return saved.get("groups", {})
 
 
 def keep_scores(
@@ -58,7 +59,7 @@ def read_scores(path: pathlib.Path, group: str, recipe: Recipe) -> dict[str, Sco
       recipe: What the scores must depend on.
     """
     kept = _groups(path).get(group)
-    if kept is None or kept["recipe"] != recipe:
+    if kept is None or kept.get("recipe") != recipe:
         return None
     return {
         name: Scores(**method | {"values": np.asarray(method["values"])})
