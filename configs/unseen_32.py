@@ -73,6 +73,17 @@ def _fine_tuned(teacher_init, epochs):
     return {**FINE_TUNED, "teacher_init": teacher_init, "teacher_epochs": epochs}
 
 
+def _few_images(classes, train_per_class, teacher):
+    return {
+        "role": "meta_train",
+        "source": TINY_IMAGENET,
+        "classes": tuple(classes),
+        "train_per_class": train_per_class,
+        "valid_per_class": 12,
+        **teacher,
+    }
+
+
 def _many_classes():
     """Splits of 40 to 160 classes with few images of each, as most unseen datasets are.
 
@@ -92,17 +103,7 @@ def _many_classes():
         (half, 15, _fine_tuned("pretrain_half", epochs=8)),
         (half[::2], 40, _fine_tuned("pretrain_half", epochs=8)),
     ]
-    return {
-        f"wide{number}": {
-            "role": "meta_train",
-            "source": TINY_IMAGENET,
-            "classes": tuple(classes),
-            "train_per_class": train_per_class,
-            "valid_per_class": 12,
-            **teacher,
-        }
-        for number, (classes, train_per_class, teacher) in enumerate(kinds)
-    }
+    return {f"wide{number}": _few_images(*kind) for number, kind in enumerate(kinds)}
 
 
 def _other_domains():
@@ -127,18 +128,7 @@ def _other_domains():
         "inverted0": (OTHERS[:100], 10, _fine_tuned("pretrain", epochs=10)),
         "inverted1": (half[1::2], 25, far),
     }
-    return {
-        name: {
-            "role": "meta_train",
-            "source": TINY_IMAGENET,
-            "domain": name[:-1],
-            "classes": tuple(classes),
-            "train_per_class": train_per_class,
-            "valid_per_class": 12,
-            **teacher,
-        }
-        for name, (classes, train_per_class, teacher) in kinds.items()
-    }
+    return {name: {"domain": name[:-1], **_few_images(*kind)} for name, kind in kinds.items()}
 
 
 def get_config():
