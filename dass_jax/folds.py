@@ -74,6 +74,13 @@ def spearman_of_others_choice(
     return history[others.argmax(0), np.arange(tasks)]
 
 
+def judged_together(tasks: int, folds: Folds | None) -> Int[np.ndarray, " T"]:
+    """Numbers of groups of tasks that the same members hold out; without folds each is its own."""
+    if folds is None:
+        return np.arange(tasks)
+    return np.unique(folds.held_out, axis=1, return_inverse=True)[1].reshape(tasks)
+
+
 def by_judges(
     predictions: Float[np.ndarray, "E T N"], folds: Folds | None
 ) -> Float[np.ndarray, "E T N"]:

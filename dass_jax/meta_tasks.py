@@ -4,7 +4,7 @@ A task is a dataset with a teacher (DaSS, ICLR 2023). Tasks with fewer students 
 padded, so that all stack into one array.
 
 Dimension letters: T tasks, N students of a task, Q queries drawn from them, M measured students,
-P images, C features of an image.
+P images, C features of an image, F facts of a task.
 """
 
 import functools
@@ -45,6 +45,8 @@ class TaskBatch(NamedTuple):
       teacher_accuracy: The teacher's accuracy, a fraction.
       chance: The accuracy of guessing, a fraction.
       images: The teacher's pooled features of some images; None if the predictor ignores them.
+      facts: What foretells the level of the accuracies, see ``task_facts``; the predictor itself
+        does not see it.
     """
 
     students: StudentInputs
@@ -54,6 +56,7 @@ class TaskBatch(NamedTuple):
     teacher_accuracy: Float[Array, "*T"]
     chance: Float[Array, "*T"]
     images: Float[Array, "*T P C"] | None = None
+    facts: Float[Array, "*T F"] | None = None
 
     def queries(self) -> PredictorInputs:
         """Returns the students of a single task as the predictor sees them."""

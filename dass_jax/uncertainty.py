@@ -9,17 +9,22 @@ judge a task than predict an unseen one, whose mean is better and whose spread i
 intervals are rather too wide. Where only one judges each task, nothing is known of the spread, and
 it is left out.
 
+Before that, predictions are moved by the level that facts of the task foretell, see ``level``; what
+counts as an error is what remains of a task whose own students did not set the level.
+
 Everything is in units of a task's distance from chance to its teacher.
 
-Dimension letters: E members, T tasks, N students.
+Dimension letters: E members, T tasks, N students, F facts of a task.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from dass_jax.level import Level, fit_level
 from dass_jax.predictor.scale import unit
 
 COVERAGE = 0.9
@@ -32,11 +37,24 @@ class Calibration(NamedTuple):
       common_error: Standard deviation of what all members miss, in the task's unit.
       quantile: Half the width of the interval, in predicted standard deviations.
       spread_weight: 1 if the members' spread counts, 0 if it could not be calibrated.
+      level: By how much all predictions of a task are moved.
     """
 
     common_error: float
     quantile: float
     spread_weight: float = 1.0
+    level: Level = Level()
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return self._asdict() | {"level": self.level._asdict()}
+
+
+def read_calibration(saved: Mapping[str, Any]) -> Calibration:
+    """What ``Calibration.plain`` wrote; older ones move no level."""
+    level = saved.get("level", {})
+    rows = {name: tuple(level.get(name, ())) for name in ("weights", "least", "most")}
+    return Calibration(**{**saved, "level": Level(level.get("intercept", 0.0), **rows)})
 
 
 class Prediction(NamedTuple):
@@ -63,8 +81,10 @@ def calibrate(
     valid: Bool[np.ndarray, "T N"],
     teacher_accuracy: Float[np.ndarray, "T"],
     chance: Float[np.ndarray, "T"],
+    facts: Float[np.ndarray, "T F"],
+    groups: Int[np.ndarray, "T"],
 ) -> Calibration:
-    """Finds the calibration that covers ``COVERAGE`` of labelled students.
+    """Finds the level and the calibration that covers ``COVERAGE`` of labelled students.
 
     Args:
       predictions: Every member's predicted accuracies, fractions; nan where a member shall not
@@ -73,9 +93,13 @@ def calibrate(
       valid: Which students are real.
       teacher_accuracy: Each task's, a fraction.
       chance: Each task's, a fraction.
+      facts: Each task's, see ``task_facts``.
+      groups: Tasks that are alike, so that none of them shall foretell another one's level.
     """
-    units = np.broadcast_to(unit(teacher_accuracy, chance)[:, None], valid.shape)[valid]
-    errors = np.abs(np.nanmean(predictions, axis=0) - accuracies)[valid]
+    units = np.broadcast_to(unit(teacher_accuracy, chance)[:, None], valid.shape)
+    residuals = (accuracies - np.nanmean(predictions, axis=0)) / units
+    level, left_out = fit_level(facts, np.mean(residuals, axis=1, where=valid), groups)
+    units, errors = units[valid], np.abs(residuals - left_out[:, None])[valid] * units[valid]
     spread = np.nanstd(predictions, axis=0)[valid]
     excess = np.mean((errors / units) ** 2 - (spread / units) ** 2)
     # not zero, or members that agree by chance would promise certainty
@@ -83,7 +107,7 @@ def calibrate(
     scores = np.sort(errors / _deviations(spread, common_error, units))
     rank = min(math.ceil((len(scores) + 1) * COVERAGE), len(scores))
     judges = np.isfinite(predictions).sum(axis=0)[valid]
-    return Calibration(common_error, float(scores[rank - 1]), float(judges.min() > 1))
+    return Calibration(common_error, float(scores[rank - 1]), float(judges.min() > 1), level)
 
 
 def with_intervals(
@@ -91,6 +115,7 @@ def with_intervals(
     predictions: Float[np.ndarray, "E N"],
     teacher_accuracy: float,
     chance: float,
+    facts: Float[np.ndarray, "F"],
 ) -> Prediction:
     """The prediction of an ensemble for students of one task.
 
@@ -99,8 +124,18 @@ def with_intervals(
       predictions: Every member's predicted accuracies, fractions.
       teacher_accuracy: The task's, a fraction.
       chance: The task's, a fraction.
+      facts: The task's.
     """
     spread = calibration.spread_weight * predictions.std(0)
     units = np.full(spread.shape, unit(np.float64(teacher_accuracy), np.float64(chance)))
     deviations = _deviations(spread, calibration.common_error, units)
-    return Prediction(predictions.mean(0), calibration.quantile * deviations)
+    moved = predictions.mean(0) + level_of(calibration, teacher_accuracy, chance, facts)
+    return Prediction(moved, calibration.quantile * deviations)
+
+
+def level_of(
+    calibration: Calibration, teacher_accuracy: float, chance: float, facts: Float[np.ndarray, "F"]
+) -> float:
+    """By how much a task's predictions are moved; as ``with_intervals``, a fraction."""
+    distance = unit(np.float64(teacher_accuracy), np.float64(chance))
+    return float(calibration.level(facts) * distance)

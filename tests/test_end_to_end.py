@@ -26,6 +26,7 @@ from dass_jax.distillation import distil_population
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.latency import Latency
+from dass_jax.level import Level
 from dass_jax.search.problem import rows
 from dass_jax.search_space import stack
 from dass_jax.workdir import Workdir, read_json
@@ -574,6 +575,29 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, 
     meta = dataclasses.replace(settings.meta, inner_steps=0)
     still = predictor._replace(settings=dataclasses.replace(settings, meta=meta))
     assert not CandidateScorer(dataclasses.replace(scorer, predictor=still)).adapts
+
+
+def test_a_level_moves_all_predictions_of_a_task(experiment, finished):
+    """Before and after students are measured, and by itself: it is no error to adapt to."""
+    spec = experiment.task(UNSEEN)
+    teacher = prepare.load_teacher(experiment, finished, spec)
+    plain = load_predictor(finished.predictor, experiment)
+    plain = plain._replace(calibration=plain.calibration._replace(level=Level()))
+    moved = plain._replace(calibration=plain.calibration._replace(level=Level(0.5)))
+    students, ids = stack([experiment.space.full()] * 2), np.arange(2)
+    scorers = [make_scorer(predictor, spec, teacher, batch_size=2) for predictor in (plain, moved)]
+    distance = 0.5 * max(teacher.accuracy - 1 / 3, 0.02)
+    embedded = scorers[0].embed(students, ids)
+    before, after = (scorer.predict(embedded) for scorer in scorers)
+    np.testing.assert_allclose(after.mean, before.mean + distance, rtol=1e-5)
+    np.testing.assert_array_equal(after.half_width, before.half_width)
+    labels = np.asarray([0.3, 0.7])
+    adapted = [
+        scorer.adapted_to(embedded, own).predict(embedded).mean
+        for scorer, own in zip(scorers, (labels, labels + distance), strict=True)
+    ]
+    np.testing.assert_allclose(adapted[1], adapted[0] + distance, rtol=1e-4)
+    assert not np.allclose(adapted[0], before.mean, rtol=1e-3)
 
 
 def predictor_of(experiment, workdir):

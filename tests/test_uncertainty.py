@@ -1,55 +1,75 @@
 """Intervals hold what they promise on tasks like those that they were calibrated on."""
 
+import json
+
 import numpy as np
 import pytest
 
-from dass_jax.uncertainty import COVERAGE, calibrate, with_intervals
+from dass_jax.level import Level
+from dass_jax.uncertainty import (
+    COVERAGE,
+    Calibration,
+    calibrate,
+    level_of,
+    read_calibration,
+    with_intervals,
+)
 
 
-def labelled(rng, tasks, students, error=0.05):
-    """Predictions of three members that share an error in proportion to the task's range."""
+def labelled(rng, tasks, students, error=0.05, slope=0.0):
+    """Predictions of three members that share an error in proportion to the task's range.
+
+    They are too low by ``slope`` of that range for a unit of the first fact.
+    """
     teacher, chance = rng.uniform(0.3, 0.9, tasks), np.full(tasks, 0.1)
     accuracies = rng.uniform(0.1, 0.8, (tasks, students))
     units = (teacher - chance)[:, None]
     shared = accuracies + error * units * rng.normal(size=accuracies.shape)
     members = shared + 0.01 * units * rng.normal(size=(3, *accuracies.shape))
-    return members, accuracies, np.ones(accuracies.shape, bool), teacher, chance
+    facts = rng.normal(size=(tasks, 2))
+    members -= slope * units * facts[:, :1]
+    valid, groups = np.ones(accuracies.shape, bool), np.arange(tasks)
+    return members, accuracies, valid, teacher, chance, facts, groups
 
 
-def test_new_tasks_are_covered_as_promised():
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_new_tasks_are_covered_as_promised(slope):
+    """By intervals that are as narrow as if facts did not move the level."""
     rng = np.random.default_rng(0)
-    calibration = calibrate(*labelled(rng, 20, 50))
-    assert calibration.common_error == pytest.approx(0.05, rel=0.1)
-    members, accuracies, _, teacher, chance = labelled(rng, 20, 50)
+    calibration = calibrate(*labelled(rng, 40, 50, slope=slope))
+    assert calibration.common_error == pytest.approx(0.05, rel=0.2)
+    members, accuracies, _, teacher, chance, facts, _ = labelled(rng, 20, 50, slope=slope)
     covered = []
     for task in range(20):
-        known = float(teacher[task]), float(chance[task])
+        known = float(teacher[task]), float(chance[task]), facts[task]
         prediction = with_intervals(calibration, members[:, task], *known)
-        np.testing.assert_allclose(prediction.mean, members[:, task].mean(0))
+        level = level_of(calibration, *known)
+        np.testing.assert_allclose(prediction.mean, members[:, task].mean(0) + level)
         covered.append(np.abs(prediction.mean - accuracies[task]) <= prediction.half_width)
     assert np.mean(covered) == pytest.approx(COVERAGE, abs=0.03)
 
 
 def test_padding_has_no_influence():
     rng = np.random.default_rng(0)
-    members, accuracies, valid, teacher, chance = labelled(rng, 3, 8)
-    expected = calibrate(members, accuracies, valid, teacher, chance)
+    members, accuracies, valid, *known = labelled(rng, 3, 8)
+    expected = calibrate(members, accuracies, valid, *known)
     members = np.pad(members, ((0, 0), (0, 0), (0, 2)), constant_values=7.0)
     accuracies, valid = (np.pad(array, ((0, 0), (0, 2))) for array in (accuracies, valid))
-    assert calibrate(members, accuracies, valid, teacher, chance) == expected
+    assert calibrate(members, accuracies, valid, *known) == expected
 
 
 def test_where_members_disagree_intervals_are_wider():
     rng = np.random.default_rng(0)
     calibration = calibrate(*labelled(rng, 5, 20))
     members = np.array([[0.5, 0.2], [0.5, 0.5], [0.5, 0.8]])
-    prediction = with_intervals(calibration, members, 0.8, 0.1)
+    prediction = with_intervals(calibration, members, 0.8, 0.1, np.zeros(2))
     assert prediction.half_width[1] > 2 * prediction.half_width[0] > 0
 
 
 def test_perfect_predictions_promise_no_certainty():
     accuracies = np.array([[0.3, 0.5, 0.7]])
-    known = accuracies, accuracies == accuracies, np.array([0.8]), np.array([0.1])
+    task = np.array([0.8]), np.array([0.1]), np.zeros((1, 2)), np.zeros(1, int)
+    known = accuracies, accuracies == accuracies, *task
     calibration = calibrate(np.stack([accuracies, accuracies]), *known)
     assert calibration.common_error > 0
 
@@ -61,8 +81,22 @@ def test_a_spread_that_nobody_calibrated_does_not_count():
     alone = np.where(np.eye(3, dtype=bool)[:, :, None], members, np.nan)
     calibration = calibrate(alone, *known)
     wide, narrow = np.array([[0.1], [0.5], [0.9]]), np.array([[0.5], [0.5], [0.5]])
-    widths = [with_intervals(calibration, one, 0.8, 0.1).half_width for one in (wide, narrow)]
+    task = 0.8, 0.1, np.zeros(2)
+    widths = [with_intervals(calibration, one, *task).half_width for one in (wide, narrow)]
     np.testing.assert_array_equal(*widths)
     errors = np.abs(np.nanmean(alone, axis=0) - known[0])
     units = (known[2] - known[3])[:, None]
     assert np.mean(errors <= widths[0] * units / 0.7) == pytest.approx(COVERAGE, abs=0.03)
+
+
+def test_a_calibration_is_read_as_it_was_written():
+    rng = np.random.default_rng(0)
+    calibration = calibrate(*labelled(rng, 20, 10, slope=0.3))
+    assert calibration.level.weights
+    assert read_calibration(json.loads(json.dumps(calibration.plain()))) == calibration
+
+
+def test_a_calibration_from_before_there_were_levels_moves_nothing():
+    older = read_calibration({"common_error": 0.1, "quantile": 1.5, "spread_weight": 0.0})
+    assert older == Calibration(0.1, 1.5, 0.0, Level())
+    assert level_of(older, 0.8, 0.1, np.ones(2)) == 0

@@ -1,8 +1,9 @@
 """Runs an evaluation: reads predictors, scores unseen tasks, writes the report."""
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -15,22 +16,18 @@ from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.latency import device_name
-from dass_jax.recipe import digest
+from dass_jax.recipe import Recipe, digest
 from dass_jax.retest import retest_correlation
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import evaluate, prepare
 from dass_jax.workflow import evaluation_report as report
 from dass_jax.workflow.candidates import PROBE_IMAGES
 from dass_jax.workflow.comparison import compare
-from dass_jax.workflow.evaluate import Scores, UnseenTask
+from dass_jax.workflow.evaluate import MeasuredStudents, Scores, UnseenTask
 from dass_jax.workflow.given_teacher import weights_digest
 from dass_jax.workflow.kept_scores import keep_scores, read_scores
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import student_recipe
-
-# groups of methods in the files of kept scores
-_BASELINES = "baselines"
-_PREDICTOR = "predictor "
 
 
 def run_evaluation(
@@ -115,6 +112,38 @@ def _scored(
     )
 
 
+class _Group(NamedTuple):
+    """Methods whose scores are kept together.
+
+    Attributes:
+      recipe: What the scores depend on.
+      least: How many methods there are at least, if none is left out.
+      score: Scores students, and says the names of methods as it comes to them.
+    """
+
+    recipe: Recipe
+    least: int
+    score: Callable[[MeasuredStudents, Callable[[str], None]], dict[str, Scores]]
+
+
+def _groups(recipe: Recipe, predictors: Mapping[str, TrainedPredictor]) -> dict[str, _Group]:
+    """All groups by the names that the file of kept scores has for them."""
+
+    def of_predictor(
+        name: str, students: MeasuredStudents, advance: Callable[[str], None]
+    ) -> dict[str, Scores]:
+        advance(name)
+        return evaluate.score_predictor(name, predictors[name], students)
+
+    baselines = {"baselines": list(evaluate.BASELINES), "probe_images": PROBE_IMAGES}
+    return {
+        f"predictor {name}": _Group(
+            recipe | _identity(found), 1, functools.partial(of_predictor, name)
+        )
+        for name, found in predictors.items()
+    } | {"baselines": _Group(recipe | baselines, len(evaluate.BASELINES), evaluate.score_baselines)}
+
+
 def _scores(
     experiment: Experiment,
     workdir: Workdir,
@@ -126,38 +155,21 @@ def _scores(
     """What all methods say of a task's students; each group is kept as soon as it is scored."""
     path = output / "scores" / f"{spec.name}.json"
     recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
-    recipe |= _circumstances([records])
-    recipes = {_PREDICTOR + name: recipe | _identity(found) for name, found in predictors.items()}
-    recipes[_BASELINES] = recipe | {
-        "baselines": list(evaluate.BASELINES),
-        "probe_images": PROBE_IMAGES,
-    }
-    kept = {group: read_scores(path, group, wanted) for group, wanted in recipes.items()}
-    missing = [group for group, scores in kept.items() if scores is None]
-    if len(missing) < len(kept):
-        old = ", ".join(group for group in kept if group not in missing)
-        console.print(f"{spec.name}: scored before by {old}, in {path}")
-    if not missing:
-        return _joined(kept)
-    students = evaluate.measured_students(experiment, workdir, spec, records)
-    steps = len(missing) - 1 + (len(evaluate.BASELINES) if _BASELINES in missing else 1)
-    with progress_bar(f"scoring {spec.name}", steps) as advance:
-        for group in missing:
-            if group == _BASELINES:
-                scores = evaluate.score_baselines(students, advance)
-            else:
-                name = group.removeprefix(_PREDICTOR)
-                advance(name)
-                scores = evaluate.score_predictor(name, predictors[name], students)
-            kept[group] = scores
-            # a baseline that was left out is tried again, and its reason told
-            if group != _BASELINES or len(scores) == len(evaluate.BASELINES):
-                keep_scores(path, group, scores, recipes[group])
-    return _joined(kept)
-
-
-def _joined(groups: Mapping[str, dict[str, Scores] | None]) -> dict[str, Scores]:
-    return {name: found for scores in groups.values() for name, found in (scores or {}).items()}
+    groups = _groups(recipe | _circumstances([records]), predictors)
+    kept = {name: read_scores(path, name, group.recipe) for name, group in groups.items()}
+    missing = [name for name, scores in kept.items() if scores is None]
+    if old := [name for name in kept if name not in missing]:
+        console.print(f"{spec.name}: scored before by {', '.join(old)}, in {path}")
+    if missing:
+        students = evaluate.measured_students(experiment, workdir, spec, records)
+        steps = sum(groups[name].least for name in missing)
+        with progress_bar(f"scoring {spec.name}", steps) as advance:
+            for name in missing:
+                kept[name] = scores = groups[name].score(students, advance)
+                # a baseline that was left out is tried again, and its reason told
+                if len(scores) >= groups[name].least:
+                    keep_scores(path, name, scores, groups[name].recipe)
+    return {name: found for scores in kept.values() for name, found in (scores or {}).items()}
 
 
 def _identity(predictor: TrainedPredictor) -> dict[str, str]:

@@ -17,7 +17,13 @@ from dass_jax.console import console, duration, print_table, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
-from dass_jax.folds import Folds, by_judges, make_folds, spearman_of_others_choice
+from dass_jax.folds import (
+    Folds,
+    by_judges,
+    judged_together,
+    make_folds,
+    spearman_of_others_choice,
+)
 from dass_jax.meta_learning import MetaConfig
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.meta_training import (
@@ -169,7 +175,7 @@ def _train(
         "recipe": recipe,
         "episode": result.episode,
         "spearman": _spearman(experiment, workdir, result),
-        "calibration": calibration._asdict(),
+        "calibration": calibration.plain(),
         "seconds": seconds,
     }
     # the checkpoint marks the predictor as done, so it comes last
@@ -184,7 +190,10 @@ def _calibrate(
     """Intervals that hold what they promise on tasks that a member has not trained on."""
     selecting = tasks.selecting
     predictions = np.asarray(predict_tasks(module, result.learned, selecting, config))
-    known = (selecting.accuracies, selecting.valid, selecting.teacher_accuracy, selecting.chance)
+    known = (
+        selecting.accuracies, selecting.valid, selecting.teacher_accuracy, selecting.chance,
+        selecting.facts, judged_together(len(selecting.valid), tasks.folds),
+    )  # fmt: skip
     return calibrate(by_judges(predictions, tasks.folds), *map(np.asarray, known))
 
 

@@ -13,7 +13,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.meta_training import init_states
 from dass_jax.predictor.model import AccuracyPredictor, PredictorConfig
 from dass_jax.recipe import Recipe, plain, require_equal
-from dass_jax.uncertainty import Calibration
+from dass_jax.uncertainty import Calibration, read_calibration
 from dass_jax.workflow.recipes import predictor_interface
 from dass_jax.workflow.task_arrays import example_task
 
@@ -61,7 +61,7 @@ def load_predictor(folder: pathlib.Path, experiment: Experiment) -> TrainedPredi
     require_equal(f"the predictor in {path}", saved, predictor_interface(own))
     module = AccuracyPredictor(own.predictor)
     learned, _ = checkpoints.restore(path, jax.eval_shape(lambda: _template(own, module)))
-    calibration = Calibration(**metadata["calibration"])
+    calibration = read_calibration(metadata["calibration"])
     return TrainedPredictor(module, learned, calibration, metadata["recipe"], own)
 
 

@@ -19,7 +19,7 @@ from dass_jax.search.problem import rows
 from dass_jax.search.scoring import adapt_members, predict_members
 from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
-from dass_jax.uncertainty import Prediction, with_intervals
+from dass_jax.uncertainty import Prediction, level_of, with_intervals
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.task_arrays import TaskContext, embed_students, task_context, task_of
 
@@ -86,9 +86,13 @@ class Scorer:
             task = task_of(self.context, rows(students, places))
             return np.asarray(predict_members(self.predictor.module, self.params, task)).T
 
-        known = float(self.context.alone.teacher_accuracy), float(self.context.alone.chance)
         members = self._in_batches(predict, len(jax.tree.leaves(students)[0])).T
-        return with_intervals(self.predictor.calibration, members, *known)
+        return with_intervals(self.predictor.calibration, members, *self._known())
+
+    def _known(self) -> tuple[float, float, Float[np.ndarray, "F"]]:
+        """The teacher's accuracy, that of guessing and the task's facts."""
+        alone = self.context.alone
+        return float(alone.teacher_accuracy), float(alone.chance), np.asarray(alone.facts)
 
     def _in_batches(self, function: Callable[[np.ndarray], Batched], count: int) -> Batched:
         """Calls a function with places of so many students and joins its results, on the host."""
@@ -103,7 +107,9 @@ class Scorer:
           students: M measured students, from ``embed``.
           accuracies: Their validation accuracies after distillation, fractions.
         """
-        task = task_of(self.context, students, accuracies)
+        # the level is added to predictions, so the network has to learn what is left without it
+        level = level_of(self.predictor.calibration, *self._known())
+        task = task_of(self.context, students, accuracies - level)
         measured = Measured(task.students, task.accuracies, task.valid)
         return dataclasses.replace(self, params=_adapt(self.predictor, self.context, measured))
 

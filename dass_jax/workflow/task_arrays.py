@@ -21,7 +21,9 @@ from dass_jax.predictor.graph import Graph, architecture_graph
 from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import Architecture, ResNetSpace
+from dass_jax.task_facts import task_facts
 from dass_jax.teacher import TeacherResult
+from dass_jax.training import steps_per_epoch
 from dass_jax.untrained import Untrained, the_teacher
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
@@ -125,13 +127,27 @@ class TaskContext(NamedTuple):
     alone: TaskBatch
 
 
+def _facts(
+    experiment: Experiment, images: prepare.TaskImages, teacher: TeacherResult
+) -> Float[np.ndarray, "F"]:
+    """The facts of a task whose students the experiment's KD makes."""
+    num_images, num_classes = len(images.train.labels), resnet.num_classes(teacher.variables)
+    sgd = experiment.kd.sgd
+    return task_facts(
+        num_steps=steps_per_epoch(num_images, sgd.batch_size) * sgd.epochs,
+        images_per_class=num_images / num_classes,
+        teacher_accuracy=teacher.accuracy,
+        chance=1 / num_classes,
+    )
+
+
 def task_context(experiment: Experiment, spec: TaskSpec, teacher: TeacherResult) -> TaskContext:
-    """All that a predictor sees of a task but its students; images are read if it sees any."""
+    """All that a predictor sees of a task but its students."""
     space = experiment.space
     variables = jax.tree.map(jnp.asarray, teacher.variables)
+    data = prepare.load_images(experiment, spec)
     images = pooled = None
     if experiment.predictor.sees_images:
-        data = prepare.load_images(experiment, spec)
         chosen = probe_images(experiment, spec, data, experiment.predictor.probe_images)
         images = data.train.images[chosen]
     if "D" in experiment.predictor.inputs:
@@ -145,6 +161,7 @@ def task_context(experiment: Experiment, spec: TaskSpec, teacher: TeacherResult)
         teacher_accuracy=jnp.asarray(teacher.accuracy, jnp.float32),
         chance=jnp.asarray(1 / resnet.num_classes(variables), jnp.float32),
         images=pooled,
+        facts=jnp.asarray(_facts(experiment, data, teacher)),
     )
     return TaskContext(spec, teacher, images, alone)
 
@@ -212,6 +229,7 @@ def example_task(experiment: Experiment) -> TaskBatch:
         teacher_accuracy=jnp.ones(()),
         chance=jnp.zeros(()),
         images=jnp.zeros((config.probe_images, space.stage_widths[-1])),
+        facts=jnp.zeros(3),
     )
 
 
