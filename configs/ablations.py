@@ -36,7 +36,7 @@ from dass_jax.errors import UserError
 # What all variants have in common, beside the paper's defaults.
 PREDICTOR = {"architecture": "graph", "scale": "teacher", "remapping": None}
 META = {
-    "ensemble": 14,
+    "ensemble": 19,
     "held_out": 2,
     "correlation_weight": 0.3,
     "learning_rate": 5e-4,

@@ -106,6 +106,44 @@ def _many_classes():
     return {f"wide{number}": _few_images(*kind) for number, kind in enumerate(kinds)}
 
 
+def _few_steps():
+    """Splits of so few images that students get fewer than a hundred steps of distillation."""
+    half = OTHERS[::2]
+    return {
+        "few0": _few_images(half[:60], 8, _fine_tuned("pretrain", epochs=10)),
+        "few1": _few_images(half[1::3], 18, _fine_tuned("pretrain_half", epochs=10)),
+    }
+
+
+def _generated():
+    """Generated drawings: two tasks of each family that teachers of few images learn.
+
+    Of the first, the teacher is trained afresh, of the second it starts from photographs.
+    """
+    afresh, far = {"teacher_epochs": 24}, _fine_tuned("pretrain_half", epochs=10)
+    # classes and training images of each
+    sizes = {
+        "strokes": ((100, 8), (30, 20)),
+        "blobs": ((60, 10), (20, 40)),
+        "shapes": ((36, 20), (18, 30)),
+        "mixtures": ((60, 12), (30, 20)),
+    }
+    return {
+        f"drawn_{family}{number}": {
+            "role": "meta_train",
+            "source": f"generated:{family}",
+            "num_classes": classes,
+            "seed": number,
+            "train_per_class": train_per_class,
+            "valid_per_class": 12,
+            "test_per_class": 12,
+            **(far if number else afresh),
+        }
+        for family, pair in sizes.items()
+        for number, (classes, train_per_class) in enumerate(pair)
+    }
+
+
 def _other_domains():
     """Splits in other domains, since what holds of photographs may not hold of other images.
 
@@ -132,7 +170,7 @@ def _other_domains():
 
 
 def get_config():
-    """Sixteen splits of photographs and twelve of other domains; seven tasks are unseen."""
+    """Eighteen splits of photographs, twelve of other domains, eight of drawings; seven unseen."""
     config = default_config()
     config.image_size = 32
     config.space.stage_widths = (16, 32, 64, 128)
@@ -153,10 +191,10 @@ def get_config():
     config.predictor.probe_images = 256
     # source tasks have no other use for their test images
     config.target = "pooled_accuracy"
-    # two members hold out each pair of the 28 source tasks, in the order of their names: both tasks
-    # of a domain together, so that members judge it who have seen some of its photographs, but
-    # not so rendered
-    config.meta.ensemble = 28
+    # two members hold out each pair of the 38 source tasks, in the order of their names: both tasks
+    # of a domain or of a family of drawings together, so that members judge it who have seen some
+    # of its photographs, but not so rendered
+    config.meta.ensemble = 38
     config.meta.held_out = 2
     config.meta.correlation_weight = 0.3
     config.meta.episodes = 72
@@ -184,8 +222,9 @@ def get_config():
         "valid_per_class": 50,
         "teacher_epochs": 10,
     }
-    for name, task in (_few_classes() | _many_classes() | _other_domains()).items():
+    for name, task in (_few_classes() | _many_classes() | _few_steps() | _other_domains()).items():
         config.tasks[f"tiny_{name}"] = task
+    config.tasks.update(_generated())
     for name, task in (UNSEEN | FRESH).items():
         config.tasks[name] = {"role": "meta_test", "replicates": 2, **task}
     return config
