@@ -1,4 +1,4 @@
-"""Tiny-ImageNet splits as source tasks and seven unseen tasks of four datasets, at 32x32.
+"""Photographs and drawings as source tasks, and seven unseen tasks of four datasets, at 32x32.
 
 Command:  export DASS_DATA_DIR=...   # the folder with the five files named below
           for command in build_database meta_train evaluate search; do
