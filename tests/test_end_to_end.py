@@ -802,3 +802,13 @@ def test_evaluation_needs_measured_students(experiment, copied, tmp_path):
             experiment, copied, predictors={"ours": copied.predictor},
             database=tmp_path / "none", output=tmp_path,
         )  # fmt: skip
+
+
+def test_two_students_are_too_few_to_rank(experiment, copied, tmp_path):
+    parts(copied, UNSEEN)[1].unlink()
+    with pytest.raises(UserError, match=f"task {UNSEEN} has fewer than three measured students"):
+        run_evaluation(
+            experiment, copied, predictors={"ours": copied.predictor},
+            database=copied.database, output=tmp_path,
+        )  # fmt: skip
+    assert not list(tmp_path.rglob("*.csv"))
