@@ -8,9 +8,9 @@ Hardware: 2 CPU cores, some hours, which ``bin/build_database.py --dry_run`` pre
           the files: docs/results.md.
 
 Teachers of unseen photographs start from a teacher of all Tiny-ImageNet classes, which holds out
-the same validation images; those of drawings are trained afresh. Source tasks have strong and weak
-teachers: some start from that one, some from teachers that have seen none of their classes, and
-some are trained afresh.
+the same validation images; those of unseen drawings are trained afresh. Source tasks have strong
+and weak teachers: some start from that one, some from teachers that have seen none of their
+classes, and some are trained afresh.
 """
 
 from dass_jax.data.class_splits import class_splits
@@ -46,8 +46,9 @@ UNSEEN = {
 }
 
 
-# Other classes of the same datasets, which nothing was chosen by. That the first ones were ranked
-# badly is why there are source tasks in other domains; dtd has no classes left.
+# Other classes of the same datasets; dtd has none left. That the first ones were ranked badly is
+# why there are source tasks in other domains, and that cub2 gives its students few steps is why
+# there are source tasks that do.
 FRESH = {
     "cars2": UNSEEN["cars"] | {"classes": tuple(range(120, 196))},
     "cub2": UNSEEN["cub"] | {"classes": tuple(range(130, 200))},

@@ -75,7 +75,10 @@ def spearman_of_others_choice(
 
 
 def judged_together(tasks: int, folds: Folds | None) -> Int[np.ndarray, " T"]:
-    """Numbers of groups of tasks that the same members hold out; without folds each is its own."""
+    """Numbers of groups of tasks that the same members hold out.
+
+    Without folds, each task is its own group, as are tasks that folds do not part evenly.
+    """
     if folds is None:
         return np.arange(tasks)
     return np.unique(folds.held_out, axis=1, return_inverse=True)[1].reshape(tasks)

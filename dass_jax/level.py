@@ -1,9 +1,9 @@
 """A task's level: how far the predictions of all its students are off together.
 
-The predictor is trained to rank students, and few tasks teach it little of what moves all of them:
-how many steps they get, how many images, how far the teacher is ahead. So what is left of the
-level is predicted from facts of the task by ridge regression (Hoerl and Kennard, 1970), over source
-tasks that judged the predictor without having trained it. Ranks stay as they are.
+The predictor is trained to rank students, and tasks are few to teach it what moves all of them: how
+many steps they get, how many images, how far the teacher is ahead. So what is left of the level is
+predicted from facts of the task by ridge regression (Hoerl and Kennard, 1970), over source tasks
+that judged the predictor without having trained it. Ranks stay as they are.
 
 Levels are in the task's unit, the teacher's distance from chance.
 
@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 # Facts are in standard deviations, so a penalty is a number of tasks that say that there is no
 # level; with infinitely many, levels are zero.
 PENALTIES = (1.0, 3.0, 10.0, 30.0, np.inf)
+# With fewer groups of tasks, a penalty would be chosen by chance.
+LEAST_GROUPS = 10
 
 
 class Level(NamedTuple):
@@ -71,8 +73,7 @@ def _left_out(
     levels = np.zeros(len(residuals))
     for group in np.unique(groups):
         inside = groups == group
-        if not inside.all():
-            levels[inside] = _fit(facts[~inside], residuals[~inside], penalty)(facts[inside])
+        levels[inside] = _fit(facts[~inside], residuals[~inside], penalty)(facts[inside])
     return levels
 
 
@@ -89,9 +90,12 @@ def fit_level(
       groups: Tasks that are left out together, since they are alike.
 
     Returns:
-      The level, and what it would have been of each task without the task's group: what is left of
-      the residuals after that is what to expect of a new task.
+      The level, zero if there are fewer than ``LEAST_GROUPS``, and what it would have been of each
+      task without the task's group: what is left of the residuals after that is what to expect of a
+      new task.
     """
+    if len(np.unique(groups)) < LEAST_GROUPS:
+        return Level(), np.zeros(len(residuals))
     left_out = {penalty: _left_out(facts, residuals, groups, penalty) for penalty in PENALTIES}
     errors = {penalty: np.mean((residuals - own) ** 2) for penalty, own in left_out.items()}
     # the larger penalty on ties: nothing is fitted that does not pay

@@ -9,6 +9,8 @@ from jaxtyping import Float
 
 from dass_jax.predictor.scale import unit
 
+NUM_FACTS = 3
+
 
 def task_facts(
     *, num_steps: int, images_per_class: float, teacher_accuracy: float, chance: float

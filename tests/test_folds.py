@@ -12,7 +12,7 @@ from test_meta_training import CONFIG, PREDICTOR, assert_same, learnable_tasks
 
 from dass_jax import meta_training
 from dass_jax.errors import UserError
-from dass_jax.folds import by_judges, make_folds, spearman_of_others_choice
+from dass_jax.folds import by_judges, judged_together, make_folds, spearman_of_others_choice
 from dass_jax.metrics import correlate
 
 TASKS = learnable_tasks(3, seed=0)
@@ -32,6 +32,24 @@ def test_members_hold_out_all_tasks_alike(tasks, data):
     for trains, held_out in zip(*folds, strict=True):
         assert sorted({*trains, *np.flatnonzero(held_out)}) == list(range(tasks))
         assert len(trains) == tasks - count
+
+
+@pytest.mark.parametrize(
+    ("members", "tasks", "count", "groups"),
+    [
+        (4, 4, 2, [0, 0, 1, 1]),
+        (2, 6, 3, [0, 0, 0, 1, 1, 1]),
+        # the third member begins again, so that no two tasks share all judges
+        (3, 3, 2, [0, 1, 2]),
+    ],
+)
+def test_tasks_with_the_same_judges_are_a_group(members, tasks, count, groups):
+    found = judged_together(tasks, make_folds(members, tasks, count))
+    assert (found[:, None] == found).tolist() == np.equal.outer(groups, groups).tolist()
+
+
+def test_without_folds_each_task_is_a_group():
+    assert judged_together(3, None).tolist() == [0, 1, 2]
 
 
 def train(tasks):

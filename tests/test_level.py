@@ -40,8 +40,11 @@ def test_a_level_that_all_tasks_share_needs_no_facts():
     np.testing.assert_allclose(level(np.full(2, 7.0)), 0.3, atol=0.03)
 
 
-def test_a_single_group_says_nothing_of_new_tasks():
-    level, left_out = fit_level(np.ones((3, 2)), np.ones(3), np.zeros(3, int))
+@pytest.mark.parametrize("groups", [[0] * 30, [0, 1], list(range(9)) * 2])
+def test_few_groups_say_nothing_of_new_tasks(groups):
+    """Even if all of their levels are the same."""
+    count = len(groups)
+    level, left_out = fit_level(np.ones((count, 2)), np.ones(count), np.array(groups))
     assert level == Level()
     np.testing.assert_array_equal(left_out, 0)
     assert level(np.ones(2)) == 0
@@ -50,11 +53,11 @@ def test_a_single_group_says_nothing_of_new_tasks():
 def test_tasks_that_are_alike_do_not_foretell_each_other():
     """Pairs with the same facts and the same level, which no other pair tells anything of."""
     rng = np.random.default_rng(0)
-    facts, levels = rng.normal(size=(8, 6)), rng.normal(size=8)
+    facts, levels = rng.normal(size=(12, 10)), rng.normal(size=12)
     twice = np.repeat(facts, 2, axis=0), np.repeat(levels, 2)
 
     def error(groups):
         return np.mean((twice[1] - fit_level(*twice, groups)[1]) ** 2)
 
-    assert error(np.arange(16)) < 0.5 * np.mean(levels**2)
-    assert error(np.repeat(np.arange(8), 2)) > 0.9 * np.mean(levels**2)
+    assert error(np.arange(24)) < 0.5 * np.mean(levels**2)
+    assert error(np.repeat(np.arange(12), 2)) > 0.9 * np.mean(levels**2)

@@ -117,31 +117,38 @@ class _Group(NamedTuple):
 
     Attributes:
       recipe: What the scores depend on.
-      least: How many methods there are at least, if none is left out.
+      complete: How many scores there are if no method is left out; for a predictor, at least.
       score: Scores students, and says the names of methods as it comes to them.
     """
 
     recipe: Recipe
-    least: int
+    complete: int
     score: Callable[[MeasuredStudents, Callable[[str], None]], dict[str, Scores]]
 
 
-def _groups(recipe: Recipe, predictors: Mapping[str, TrainedPredictor]) -> dict[str, _Group]:
+def _score_predictor(
+    name: str,
+    predictor: TrainedPredictor,
+    students: MeasuredStudents,
+    advance: Callable[[str], None],
+) -> dict[str, Scores]:
+    advance(name)
+    return evaluate.score_predictor(name, predictor, students)
+
+
+def _methods(recipe: Recipe, predictors: Mapping[str, TrainedPredictor]) -> dict[str, _Group]:
     """All groups by the names that the file of kept scores has for them."""
-
-    def of_predictor(
-        name: str, students: MeasuredStudents, advance: Callable[[str], None]
-    ) -> dict[str, Scores]:
-        advance(name)
-        return evaluate.score_predictor(name, predictors[name], students)
-
-    baselines = {"baselines": list(evaluate.BASELINES), "probe_images": PROBE_IMAGES}
-    return {
+    groups = {
         f"predictor {name}": _Group(
-            recipe | _identity(found), 1, functools.partial(of_predictor, name)
+            recipe | _identity(found), 1, functools.partial(_score_predictor, name, found)
         )
         for name, found in predictors.items()
-    } | {"baselines": _Group(recipe | baselines, len(evaluate.BASELINES), evaluate.score_baselines)}
+    }
+    settings = {"baselines": list(evaluate.BASELINES), "probe_images": PROBE_IMAGES}
+    groups["baselines"] = _Group(
+        recipe | settings, len(evaluate.BASELINES), evaluate.score_baselines
+    )
+    return groups
 
 
 def _scores(
@@ -155,19 +162,19 @@ def _scores(
     """What all methods say of a task's students; each group is kept as soon as it is scored."""
     path = output / "scores" / f"{spec.name}.json"
     recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
-    groups = _groups(recipe | _circumstances([records]), predictors)
+    groups = _methods(recipe | _circumstances([records]), predictors)
     kept = {name: read_scores(path, name, group.recipe) for name, group in groups.items()}
     missing = [name for name, scores in kept.items() if scores is None]
     if old := [name for name in kept if name not in missing]:
         console.print(f"{spec.name}: scored before by {', '.join(old)}, in {path}")
     if missing:
         students = evaluate.measured_students(experiment, workdir, spec, records)
-        steps = sum(groups[name].least for name in missing)
+        steps = sum(groups[name].complete for name in missing)
         with progress_bar(f"scoring {spec.name}", steps) as advance:
             for name in missing:
                 kept[name] = scores = groups[name].score(students, advance)
                 # a baseline that was left out is tried again, and its reason told
-                if len(scores) >= groups[name].least:
+                if len(scores) >= groups[name].complete:
                     keep_scores(path, name, scores, groups[name].recipe)
     return {name: found for scores in kept.values() for name, found in (scores or {}).items()}
 

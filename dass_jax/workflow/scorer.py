@@ -180,7 +180,7 @@ def make_scorer(
 
     Args:
       predictor: The predictor as it was saved.
-      spec: The task; its images are read if the predictor sees them.
+      spec: The task; its images are read.
       teacher: Its teacher.
       batch_size: Students that are scored together.
     """

@@ -21,7 +21,7 @@ from dass_jax.predictor.graph import Graph, architecture_graph
 from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.randomness import Stream, task_key
 from dass_jax.search_space import Architecture, ResNetSpace
-from dass_jax.task_facts import task_facts
+from dass_jax.task_facts import NUM_FACTS, task_facts
 from dass_jax.teacher import TeacherResult
 from dass_jax.training import steps_per_epoch
 from dass_jax.untrained import Untrained, the_teacher
@@ -229,7 +229,7 @@ def example_task(experiment: Experiment) -> TaskBatch:
         teacher_accuracy=jnp.ones(()),
         chance=jnp.zeros(()),
         images=jnp.zeros((config.probe_images, space.stage_widths[-1])),
-        facts=jnp.zeros(3),
+        facts=jnp.zeros(NUM_FACTS),
     )
 
 
