@@ -38,6 +38,10 @@ class Workdir:
         """Manifest and records of measured students."""
         return self.root / "database"
 
+    def inputs(self, task: str) -> pathlib.Path:
+        """What predictors see of a source task's measured students."""
+        return self.root / "inputs" / task
+
     @property
     def predictor(self) -> pathlib.Path:
         """Checkpoints and history of the predictor."""

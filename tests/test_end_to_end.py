@@ -37,6 +37,7 @@ from dass_jax.workflow import (
     evaluation,
     prepare,
     search,
+    source_tasks,
     verification,
 )
 from dass_jax.workflow import scorer as scorer_module
@@ -131,9 +132,12 @@ def without_time(records):
 def test_results_lie_where_other_commands_look(finished, result):
     root = finished.root
     places = {path.name for path in root.iterdir()}
-    assert places == {"teachers", "logits", "database", "predictor", "search", "students"}
+    stages = {"teachers", "logits", "database", "inputs", "predictor", "search", "students"}
+    assert places == stages
     for folder in ("teachers", "logits", "database/records"):
         assert {path.name for path in (root / folder).iterdir()} == set(TASKS)
+    source_inputs = {path.name for path in (root / "inputs").iterdir()}
+    assert source_inputs == set(TASKS) - {UNSEEN}
     for task in TASKS:
         assert checkpoints.exists(root / "teachers" / task / "checkpoint")
         views = sorted((root / "logits" / task).iterdir())
@@ -623,6 +627,42 @@ def test_meta_training_reads_nothing_of_the_unseen_task(experiment, finished, co
     assert ours.read_text() == theirs.read_text()
 
 
+def test_meta_training_needs_no_teacher_whose_students_were_embedded_before(
+    experiment, finished, copied, monkeypatch
+):
+    shutil.rmtree(copied.predictor)
+    shutil.rmtree(copied.root / "teachers")
+    with monkeypatch.context() as patch:
+        patch.setattr(source_tasks, "embed_students", refuse)
+        run_meta_training(experiment, copied)
+    assert same(predictor_of(experiment, copied), predictor_of(experiment, finished))
+    shutil.rmtree(copied.root / "inputs")
+    with pytest.raises(UserError, match=r"has no teacher in .*: run bin/train_teacher\.py"):
+        run_meta_training(experiment, copied, copied.root / "other")
+
+
+@pytest.mark.parametrize("change", ["teacher", "students", "damage"])
+def test_what_was_embedded_of_something_else_is_not_believed(
+    change, experiment, copied, monkeypatch
+):
+    if change == "teacher":
+        other = {"images_digest": "those", "weights_digest": "others"}
+        monkeypatch.setattr(prepare, "saved_origin", lambda *_: other)
+    elif change == "students":
+        first_replicate = db.first_replicate
+        monkeypatch.setattr(db, "first_replicate", lambda found: first_replicate(found)[::-1])
+    else:
+        for path in copied.inputs("strokes").iterdir():
+            path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr(source_tasks, "embed_students", refuse)
+    with pytest.raises(AssertionError, match="done again"):
+        run_meta_training(experiment, copied, copied.root / "other")
+
+
+def refuse(*_):
+    raise AssertionError("done again")
+
+
 def test_meta_training_reads_the_labels_of_the_training_tasks(experiment, finished, copied):
     shutil.rmtree(copied.predictor)
     path = parts(copied, "strokes")[0]
@@ -732,9 +772,6 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
     reports = [output / "evaluation.csv", output / "evaluation.md"]
     before = [path.read_bytes() for path in reports]
 
-    def refuse(*_):
-        raise AssertionError("scored again")
-
     monkeypatch.setattr(evaluate, "score_baselines", refuse)
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "score_predictor", refuse)
@@ -743,7 +780,7 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
         # the report is about the first predictor
         again(predictors=dict(reversed(predictors.items())))
         assert reports[0].read_text().splitlines()[1].split(",")[1] == "again"
-        with pytest.raises(AssertionError, match="scored again"):
+        with pytest.raises(AssertionError, match="done again"):
             again(predictors=predictors | {"other": copied.predictor})
     # another predictor is scored alone
     again(predictors=predictors | {"other": copied.predictor})
@@ -775,15 +812,15 @@ def check_that_changes_are_scored(again, predictors, monkeypatch):
         again(predictors=predictors)
         assert scored == ["ours", "again"]
         patch.setattr(db, "read_records", read_other)
-        with pytest.raises(AssertionError, match="scored again"):  # by the baselines, in the end
+        with pytest.raises(AssertionError, match="done again"):  # by the baselines, in the end
             again(predictors=predictors)
         assert scored == ["ours", "again"] * 2
         # what was scored before the baselines failed is kept
-        with pytest.raises(AssertionError, match="scored again"):
+        with pytest.raises(AssertionError, match="done again"):
             again(predictors=predictors)
         assert scored == ["ours", "again"] * 2
     monkeypatch.setattr(evaluate, "BASELINES", {"depth": BASELINES["depth"]})
-    with pytest.raises(AssertionError, match="scored again"):
+    with pytest.raises(AssertionError, match="done again"):
         again(predictors=predictors)
 
 

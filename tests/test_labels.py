@@ -11,7 +11,7 @@ from dass_jax import database as db
 from dass_jax.errors import UserError
 from dass_jax.experiment import from_config
 from dass_jax.workdir import Workdir
-from dass_jax.workflow.task_arrays import labels_of
+from dass_jax.workflow.source_tasks import labels_of
 
 SMOKE = pathlib.Path(__file__).parents[1] / "configs" / "smoke.py"
 RECORDS = [

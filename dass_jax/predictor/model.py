@@ -80,6 +80,19 @@ class PredictorConfig:
         """Whether any input needs images of the task."""
         return not set("IDK").isdisjoint(self.inputs)
 
+    @property
+    def student_fields(self) -> frozenset[str]:
+        """The fields of ``StudentInputs`` that the inputs need."""
+        fields = {
+            "S": "noise_map",
+            "T": "noise_map",
+            "A": "graph" if self.architecture == "graph" else "encoding",
+            "I": "image_map",
+            "K": "disagreement",
+            "C": "costs",
+        }
+        return frozenset(fields[letter] for letter in self.inputs if letter in fields)
+
     def __post_init__(self) -> None:
         ordered = "".join(letter for letter in INPUTS if letter in self.inputs)
         if not ordered or len(ordered) != len(self.inputs):

@@ -39,12 +39,7 @@ from dass_jax.recipe import Recipe, digest
 from dass_jax.uncertainty import Calibration, calibrate
 from dass_jax.workdir import Workdir
 from dass_jax.workflow.recipes import predictor_interface, predictor_recipe
-from dass_jax.workflow.task_arrays import (
-    complete_records,
-    labelled_task,
-    labels_of,
-    stack_tasks,
-)
+from dass_jax.workflow.source_tasks import complete_records, labelled_tasks, labels_of
 from dass_jax.workflow.training_log import event_writer, write_history
 
 # validation and test accuracies of the same networks
@@ -74,9 +69,6 @@ def _judges(experiment: Experiment) -> tuple[TaskSpec, ...]:
 
 
 def _collect(experiment: Experiment, workdir: Workdir) -> _Tasks:
-    def labelled(specs: Sequence[TaskSpec]) -> TaskBatch:
-        return stack_tasks([labelled_task(experiment, workdir, spec) for spec in specs])
-
     meta, judges = experiment.meta, _judges(experiment)
     for role in ("meta_train",) if meta.held_out else ("meta_train", "meta_valid"):
         if not experiment.with_role(role):
@@ -85,9 +77,10 @@ def _collect(experiment: Experiment, workdir: Workdir) -> _Tasks:
             )
     if meta.held_out:
         folds = make_folds(meta.ensemble, len(judges), meta.held_out)
-        tasks = labelled(judges)
+        tasks = labelled_tasks(experiment, workdir, judges)
         return _Tasks(tasks, tasks, judges, folds)
-    return _Tasks(labelled(experiment.with_role("meta_train")), labelled(judges), judges, None)
+    training = labelled_tasks(experiment, workdir, experiment.with_role("meta_train"))
+    return _Tasks(training, labelled_tasks(experiment, workdir, judges), judges, None)
 
 
 def run_meta_training(

@@ -4,10 +4,16 @@ Left out is what changes no number, such as how many networks are vmapped at a t
 adds results, such as the number of students.
 """
 
+from collections.abc import Sequence
+
 from dass_jax.data.tasks import TaskSpec
+from dass_jax.database import StudentRecord
 from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
-from dass_jax.recipe import Recipe, plain
+from dass_jax.recipe import Recipe, digest, plain
+
+# To be raised when what a predictor sees of a student changes: older files are then left alone.
+INPUTS_VERSION = 1
 
 
 def teacher_recipe(experiment: Experiment, spec: TaskSpec) -> Recipe:
@@ -36,6 +42,19 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
     kd = plain(config)
     kd.pop("networks_per_step")
     return teacher_recipe(experiment, spec) | {"kd": kd}
+
+
+def inputs_recipe(
+    experiment: Experiment, spec: TaskSpec, records: Sequence[StudentRecord]
+) -> Recipe:
+    """What a predictor sees of measured students depends on, but for which of it is looked at."""
+    students = [(record.student_id, record.depths, record.widths) for record in records]
+    return student_recipe(experiment, spec, experiment.kd) | {
+        "inputs_version": INPUTS_VERSION,
+        "remapping": experiment.predictor.remapping or experiment.kd.remapping,
+        "probe_images": experiment.predictor.probe_images,
+        "students": digest(students),
+    }
 
 
 def predictor_interface(experiment: Experiment) -> Recipe:

@@ -2,8 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from dass_jax import cost, functional, probing, resnet
-from dass_jax import database as db
-from dass_jax.console import console
 from dass_jax.data.tasks import TaskSpec
-from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.predictor.graph import Graph, architecture_graph
@@ -25,9 +21,7 @@ from dass_jax.task_facts import NUM_FACTS, task_facts
 from dass_jax.teacher import TeacherResult
 from dass_jax.training import steps_per_epoch
 from dass_jax.untrained import Untrained, the_teacher
-from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.recipes import student_recipe
 
 
 @functools.partial(jax.jit, static_argnames=("space", "image_size", "num_classes"))
@@ -83,31 +77,29 @@ def student_inputs(
     Returns:
       The inputs, on the device, with a leading axis N.
     """
-    config = experiment.predictor
+    wanted = experiment.predictor.student_fields
     architectures = jax.tree.map(jnp.asarray, students.architectures)
     inputs = StudentInputs()
-    if not set("ST").isdisjoint(config.inputs):
+    if "noise_map" in wanted:
         image = functional.noise_image(experiment.image_size)
         maps = functional.noise_maps(students, image)
         inputs = inputs._replace(noise_map=jnp.asarray(maps))
-    if "A" in config.inputs and config.architecture == "flat":
+    if "encoding" in wanted:
         inputs = inputs._replace(encoding=_encodings(students.space, architectures))
-    elif "A" in config.inputs:
+    if "graph" in wanted:
         num_classes = resnet.num_classes(students.variables)
         sizes = {"image_size": experiment.image_size, "num_classes": num_classes}
         inputs = inputs._replace(graph=_graphs(students.space, architectures, **sizes))
-    if "C" in config.inputs:
+    if "costs" in wanted:
         shares = cost.log_shares(
             students.space, students.architectures, image_size=experiment.image_size
         )
         inputs = inputs._replace(costs=jnp.asarray(shares))
-    if images is not None and not set("IK").isdisjoint(config.inputs):
+    if images is not None and (probed := wanted & set(probing.Probe._fields)):
         teacher = probing.teacher_response(students.space, students.variables, images)
         probe = probing.probe(students, images, teacher)
-        if "I" in config.inputs:
-            inputs = inputs._replace(image_map=jnp.asarray(probe.image_map))
-        if "K" in config.inputs:
-            inputs = inputs._replace(disagreement=jnp.asarray(probe.disagreement))
+        seen: dict[str, Any] = {name: jnp.asarray(getattr(probe, name)) for name in probed}
+        inputs = inputs._replace(**seen)
     return inputs
 
 
@@ -207,13 +199,13 @@ def task_of(
 
 
 def example_task(experiment: Experiment) -> TaskBatch:
-    """A task of one student that has the shapes of any; its numbers mean nothing."""
+    """A task of one student with what the predictor sees of any; its numbers mean nothing."""
     space, config = experiment.space, experiment.predictor
     size = experiment.image_size // math.prod(space.strides)
     maps = jnp.zeros((size, size, space.stage_widths[-1]))
     full = jax.tree.map(lambda leaf: leaf[None], space.full())
     graphs = _graphs(space, full, image_size=experiment.image_size, num_classes=2)
-    teacher = StudentInputs(
+    seen = StudentInputs(
         noise_map=maps,
         graph=jax.tree.map(lambda leaf: leaf[0], graphs),
         encoding=space.encode(space.full()),
@@ -221,6 +213,8 @@ def example_task(experiment: Experiment) -> TaskBatch:
         disagreement=jnp.zeros(len(probing.MEASURES)),
         costs=jnp.zeros(3),
     )
+    teacher = StudentInputs(**{name: getattr(seen, name) for name in config.student_fields})
+    features = jnp.zeros((config.probe_images, space.stage_widths[-1]))
     return TaskBatch(
         students=jax.tree.map(lambda leaf: leaf[None], teacher),
         accuracies=jnp.zeros(1),
@@ -228,79 +222,6 @@ def example_task(experiment: Experiment) -> TaskBatch:
         teacher=teacher,
         teacher_accuracy=jnp.ones(()),
         chance=jnp.zeros(()),
-        images=jnp.zeros((config.probe_images, space.stage_widths[-1])),
+        images=features if "D" in config.inputs else None,
         facts=jnp.zeros(NUM_FACTS),
     )
-
-
-def complete_records(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec
-) -> list[db.StudentRecord]:
-    """The labels of a task: its students of replicate 0, but for diverged ones.
-
-    Raises:
-      UserError: If students are missing or were made with other settings, or all diverged.
-    """
-    recipe = student_recipe(experiment, spec, experiment.kd)
-    db.check_task(workdir.database, spec.name, recipe)
-    records = db.read_records(workdir.database, spec.name)
-    if missing := db.missing_students(records, 0, experiment.database_of(spec).students_per_task):
-        raise UserError(
-            f"{len(missing)} students of task {spec.name} are not measured yet: "
-            "run bin/build_database.py"
-        )
-    labels = db.first_replicate(records)
-    if not labels:
-        raise UserError(f"all students of task {spec.name} diverged: lower kd.sgd.learning_rate")
-    return labels
-
-
-def labels_of(
-    experiment: Experiment, workdir: Workdir, spec: TaskSpec, records: Sequence[db.StudentRecord]
-) -> Float[np.ndarray, " N"]:
-    """The accuracies that a predictor learns of a source task's students, fractions.
-
-    Raises:
-      UserError: If both splits shall count, and the database does not tell their sizes.
-    """
-    if experiment.target != "pooled_accuracy":
-        return db.column(records, experiment.target).astype(float)
-    sizes = db.read_facts(workdir.database, spec.name).get("images")
-    if not isinstance(sizes, dict) or not {"valid", "test"} <= set(sizes):
-        raise UserError(
-            f"{workdir.database} does not tell how many images task {spec.name} has: use the "
-            "target final_accuracy"
-        )
-    accuracies = [db.column(records, name) for name in ("final_accuracy", "test_accuracy")]
-    return np.average(accuracies, axis=0, weights=[sizes["valid"], sizes["test"]])
-
-
-def labelled_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskBatch:
-    """A task of the database with its measured students.
-
-    Raises:
-      UserError: As ``complete_records``.
-    """
-    records = complete_records(experiment, workdir, spec)
-    context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
-    if note := db.foreign(workdir.database, spec.name, prepare.saved_origin(workdir, spec)):
-        console.print(note)
-    ids = db.column(records, "student_id").astype(np.int32)
-    architectures = db.architectures_of(experiment.space, records)
-    students = embed_students(experiment, context, architectures, ids)
-    return task_of(context, students, labels_of(experiment, workdir, spec, records))
-
-
-def stack_tasks(tasks: Sequence[TaskBatch]) -> TaskBatch:
-    """Stacks tasks, padding those with fewer students."""
-    most = max(len(task.valid) for task in tasks)
-
-    def pad(task: TaskBatch) -> TaskBatch:
-        missing = most - len(task.valid)
-        students, accuracies, valid = jax.tree.map(
-            lambda leaf: jnp.pad(leaf, ((0, missing), *[(0, 0)] * (leaf.ndim - 1))),
-            (task.students, task.accuracies, task.valid),
-        )
-        return task._replace(students=students, accuracies=accuracies, valid=valid)
-
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(pad, tasks))

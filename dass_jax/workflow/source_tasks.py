@@ -1,0 +1,123 @@
+"""Measured students of source tasks, as a predictor learns from them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dass_jax import database as db
+from dass_jax.console import console, progress_bar
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.errors import UserError
+from dass_jax.experiment import Experiment
+from dass_jax.meta_tasks import TaskBatch
+from dass_jax.workdir import Workdir
+from dass_jax.workflow import prepare
+from dass_jax.workflow.kept_inputs import keep_inputs, read_inputs
+from dass_jax.workflow.recipes import inputs_recipe, student_recipe
+from dass_jax.workflow.task_arrays import embed_students, example_task, task_context, task_of
+
+
+def complete_records(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec
+) -> list[db.StudentRecord]:
+    """The labels of a task: its students of replicate 0, but for diverged ones.
+
+    Raises:
+      UserError: If students are missing or were made with other settings, or all diverged.
+    """
+    recipe = student_recipe(experiment, spec, experiment.kd)
+    db.check_task(workdir.database, spec.name, recipe)
+    records = db.read_records(workdir.database, spec.name)
+    if missing := db.missing_students(records, 0, experiment.database_of(spec).students_per_task):
+        raise UserError(
+            f"{len(missing)} students of task {spec.name} are not measured yet: "
+            "run bin/build_database.py"
+        )
+    labels = db.first_replicate(records)
+    if not labels:
+        raise UserError(f"all students of task {spec.name} diverged: lower kd.sgd.learning_rate")
+    return labels
+
+
+def labels_of(
+    experiment: Experiment, workdir: Workdir, spec: TaskSpec, records: Sequence[db.StudentRecord]
+) -> Float[np.ndarray, " N"]:
+    """The accuracies that a predictor learns of a source task's students, fractions.
+
+    Raises:
+      UserError: If both splits shall count, and the database does not tell their sizes.
+    """
+    if experiment.target != "pooled_accuracy":
+        return db.column(records, experiment.target).astype(float)
+    sizes = db.read_facts(workdir.database, spec.name).get("images")
+    if not isinstance(sizes, dict) or not {"valid", "test"} <= set(sizes):
+        raise UserError(
+            f"{workdir.database} does not tell how many images task {spec.name} has: use the "
+            "target final_accuracy"
+        )
+    accuracies = [db.column(records, name) for name in ("final_accuracy", "test_accuracy")]
+    return np.average(accuracies, axis=0, weights=[sizes["valid"], sizes["test"]])
+
+
+def _unlabelled(
+    experiment: Experiment,
+    workdir: Workdir,
+    spec: TaskSpec,
+    records: Sequence[db.StudentRecord],
+) -> TaskBatch:
+    """What a predictor sees of a task; kept from an earlier run, or made and kept.
+
+    What is kept serves without the teacher and without images.
+    """
+    recipe = inputs_recipe(experiment, spec, records)
+    folder, here = workdir.inputs(spec.name), prepare.saved_origin(workdir, spec)
+    kept = read_inputs(folder, recipe, example_task(experiment))
+    if kept is not None and here in (None, kept.origin):
+        task, origin = kept
+    else:
+        context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
+        ids = db.column(records, "student_id").astype(np.int32)
+        architectures = db.architectures_of(experiment.space, records)
+        task = task_of(context, embed_students(experiment, context, architectures, ids))
+        origin = here
+        keep_inputs(folder, recipe, task, origin)
+    if note := db.foreign(workdir.database, spec.name, origin):
+        console.print(note)
+    return task
+
+
+def labelled_tasks(
+    experiment: Experiment, workdir: Workdir, specs: Sequence[TaskSpec]
+) -> TaskBatch:
+    """Tasks of the database with their measured students.
+
+    Raises:
+      UserError: As ``complete_records``; or a task has no teacher.
+    """
+    tasks = []
+    with progress_bar("embedding the students of source tasks", len(specs)) as advance:
+        for spec in specs:
+            records = complete_records(experiment, workdir, spec)
+            labels = labels_of(experiment, workdir, spec, records)
+            task = _unlabelled(experiment, workdir, spec, records)
+            tasks.append(task._replace(accuracies=jnp.asarray(labels, jnp.float32)))
+            advance(spec.name)
+    return stack_tasks(tasks)
+
+
+def stack_tasks(tasks: Sequence[TaskBatch]) -> TaskBatch:
+    """Stacks tasks, padding those with fewer students."""
+    most = max(len(task.valid) for task in tasks)
+
+    def pad(task: TaskBatch) -> TaskBatch:
+        missing = most - len(task.valid)
+        students, accuracies, valid = jax.tree.map(
+            lambda leaf: jnp.pad(leaf, ((0, missing), *[(0, 0)] * (leaf.ndim - 1))),
+            (task.students, task.accuracies, task.valid),
+        )
+        return task._replace(students=students, accuracies=accuracies, valid=valid)
+
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(pad, tasks))
