@@ -22,12 +22,18 @@ def digest(recipe: Any) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _difference(saved: Any, wanted: Any, path: str) -> str | None:
-    """The first place where two recipes differ, in words."""
+def difference(saved: Any, wanted: Any, path: str = "") -> str | None:
+    """The first place where two recipes differ, in words; None if they are equal.
+
+    Args:
+      saved: The recipe of what there is.
+      wanted: The recipe of now.
+      path: Where in a larger recipe the two lie.
+    """
     if isinstance(saved, dict) and isinstance(wanted, dict):
         for name in sorted(saved.keys() | wanted.keys()):
             inner = f"{path}.{name}" if path else name
-            if found := _difference(saved.get(name), wanted.get(name), inner):
+            if found := difference(saved.get(name), wanted.get(name), inner):
                 return found
         return None
     return None if saved == wanted else f"{path} was {saved!r} and is now {wanted!r}"
@@ -47,9 +53,9 @@ def require_equal(
     Raises:
       UserError: If they differ; the message names the first difference.
     """
-    difference = _difference(saved, wanted, "") if isinstance(saved, dict) else "it has no recipe"
-    if difference:
+    found = difference(saved, wanted) if isinstance(saved, dict) else "it has no recipe"
+    if found:
         raise UserError(
-            f"{what} was made with other settings ({difference}): restore them, remove it, or "
+            f"{what} was made with other settings ({found}): restore them, remove it, or "
             f"{otherwise}"
         )

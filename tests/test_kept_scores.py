@@ -38,6 +38,13 @@ def test_scores_of_something_else_are_not_read(path, changed):
     assert kept_scores.read_scores(path, "ours", RECIPE | changed) is None
 
 
+def test_a_change_is_named(path):
+    assert kept_scores.what_changed(path, "ours", RECIPE) is None
+    assert kept_scores.what_changed(path, "theirs", RECIPE) is None
+    change = kept_scores.what_changed(path, "ours", RECIPE | {"records": "s"})
+    assert change == "records was 'r' and is now 's'"
+
+
 def test_each_group_is_kept_by_its_own_recipe(path):
     other = {"counts": Scores(np.ones(3), 0.0)}
     kept_scores.keep_scores(path, "baselines", other, RECIPE | {"weights": "none"})

@@ -225,6 +225,8 @@ def configured(request):
 def test_every_configuration_has_tasks_of_all_roles(configured):
     # of a task that one only wants a student for, none need be measured
     roles = {spec.role for spec in configured.tasks} - {"pretrain"}
+    if configured.meta.held_out and "meta_train" in roles:
+        roles |= {"meta_valid"}  # held out in turn, all source tasks select
     # or it only trains teachers
     assert roles in ({"meta_train", "meta_valid", "meta_test"}, {"meta_test"})
     names = [spec.name.lower() for spec in configured.tasks]

@@ -25,7 +25,7 @@ from dass_jax.workflow.candidates import PROBE_IMAGES
 from dass_jax.workflow.comparison import compare
 from dass_jax.workflow.evaluate import MeasuredStudents, Scores, UnseenTask
 from dass_jax.workflow.given_teacher import weights_digest
-from dass_jax.workflow.kept_scores import keep_scores, read_scores
+from dass_jax.workflow.kept_scores import keep_scores, read_scores, what_changed
 from dass_jax.workflow.predictors import TrainedPredictor, load_predictor
 from dass_jax.workflow.recipes import student_recipe
 
@@ -167,6 +167,9 @@ def _scores(
     missing = [name for name, scores in kept.items() if scores is None]
     if old := [name for name in kept if name not in missing]:
         console.print(f"{spec.name}: scored before by {', '.join(old)}, in {path}")
+    for name in missing:
+        if change := what_changed(path, name, groups[name].recipe):
+            console.print(f"{spec.name}: {name} is asked again, since {change}")
     if missing:
         students = evaluate.measured_students(experiment, workdir, spec, records)
         steps = sum(groups[name].complete for name in missing)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dass_jax.errors import UserError
-from dass_jax.recipe import Recipe
+from dass_jax.recipe import Recipe, difference
 from dass_jax.workdir import read_json, write_json
 from dass_jax.workflow.evaluate import Scores
 
@@ -65,3 +65,12 @@ def read_scores(path: pathlib.Path, group: str, recipe: Recipe) -> dict[str, Sco
         name: Scores(**method | {"values": np.asarray(method["values"])})
         for name, method in kept["scores"].items()
     }
+
+
+def what_changed(path: pathlib.Path, group: str, recipe: Recipe) -> str | None:
+    """Why scores that are there cannot be read, in words; None if there are none, or they can be.
+
+    The arguments are those of ``read_scores``.
+    """
+    kept = _groups(path).get(group)
+    return None if kept is None else difference(kept.get("recipe"), recipe)
