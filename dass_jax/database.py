@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -221,13 +221,23 @@ def is_of_origin(
     return all(entry.get(name) in (None, (facts or entry).get(name)) for name in known)
 
 
-def foreign(database: pathlib.Path, task: str, origin: dict[str, str] | None) -> str | None:
-    """A note if a task's students come from something else than what there is now, or None."""
-    if origin is None or is_of_origin(read_facts(database, task), origin):
+def foreign(database: pathlib.Path, origins: Mapping[str, dict[str, str] | None]) -> str | None:
+    """A note of the tasks whose students come from something else than what there is now, or None.
+
+    Args:
+      database: The database's folder.
+      origins: Digests of what there is now, by task; None where they are not known.
+    """
+    others = [
+        task
+        for task, origin in origins.items()
+        if origin is not None and not is_of_origin(read_facts(database, task), origin)
+    ]
+    if not others:
         return None
     return (
-        f"Note: the recorded students of {task} come from another teacher, or from other images, "
-        "than there are now."
+        f"Note: the recorded students of {', '.join(others)} come from another teacher, or from "
+        "other images, than there are now."
     )
 
 

@@ -189,3 +189,13 @@ def test_the_front_is_numbered_and_ordered_by_cost(search):
     table = front_table(search)
     assert [row[0] for row in table.rows] == ["2: 5 6", "0: 4 6-8", "1: 4 8"]
     assert table.rows[0][1:] == ["900", "60.0 %"]
+
+
+def test_no_interval_in_a_plot_leaves_what_accuracies_can_be(search):
+    search["top"][0]["half_width"] = 0.8
+    (axes,) = all_figures(search)["candidates"].axes
+    (interval,) = axes.collections[-1].get_segments()
+    np.testing.assert_allclose(interval[:, 1], [0, 100])
+    search["top"][0] |= {"prediction": 1.1, "half_width": 0.3}
+    (axes,) = all_figures(search)["candidates"].axes
+    np.testing.assert_allclose(axes.collections[-1].get_segments()[0][:, 1], [80, 110])

@@ -130,7 +130,7 @@ def _build_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> Non
         shutil.rmtree(unfinished, ignore_errors=True)
         console.print(f"students {spec.name}: done before")
         origin = prepare.saved_origin(workdir, spec)
-        if note := db.foreign(workdir.database, spec.name, origin):
+        if note := db.foreign(workdir.database, {spec.name: origin}):
             console.print(note)
         return
     images = prepare.load_images(experiment, spec)

@@ -99,7 +99,7 @@ def _scored(
     replicates = evaluate.by_replicate(records)
     if len(replicates[0]) < 3:
         raise UserError(f"task {spec.name} has fewer than three measured students")
-    if note := db.foreign(database, spec.name, prepare.saved_origin(workdir, spec)):
+    if note := db.foreign(database, {spec.name: prepare.saved_origin(workdir, spec)}):
         console.print(note)
     scores = _scores(experiment, workdir, spec, predictors, records, output)
     return UnseenTask(

@@ -57,7 +57,7 @@ def compare_recorded(
     if len(records) < 2:
         return None
     origin = prepare.saved_origin(workdir, spec)
-    if note := db.foreign(workdir.database, spec.name, origin):
+    if note := db.foreign(workdir.database, {spec.name: origin}):
         console.print(note)
         return None
     measured = db.column(records, "test_accuracy")

@@ -1,5 +1,6 @@
 """Plots of a search. Every function takes what ``search.json`` holds."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 Search = dict[str, Any]
+_Fractions = float | list[float] | np.ndarray
 
 _TEACHER, _CHOSEN, _RIVAL, _OTHER = "tab:green", "tab:red", "tab:orange", "tab:gray"
+_BASELINES = ("tab:blue", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
 # what an axis shows: factor and label
 _AXES = {
     "flops": (1e-6, "multiply-adds per image [M]"),
@@ -29,6 +32,13 @@ def _finished(axes: Axes) -> None:
 
 def _tests(results: list[dict[str, Any]]) -> np.ndarray:
     return 100 * np.asarray([result["test_accuracy"] for result in results])
+
+
+def _interval(prediction: _Fractions, half_width: _Fractions) -> np.ndarray:
+    """How far intervals reach to either side, in percent, [2, N]; accuracies end at 100."""
+    mean, reach = (np.atleast_1d(100 * np.asarray(value)) for value in (prediction, half_width))
+    below, above = mean - np.maximum(mean - reach, 0), np.minimum(mean + reach, 100) - mean
+    return np.maximum([below, above], 0)
 
 
 def _teacher_label(search: Search) -> str:
@@ -53,7 +63,8 @@ def plot_candidates(search: Search) -> Figure:
         label="Pareto front",
     )  # fmt: skip
     axes.errorbar(
-        factor * chosen[pool["cost"]], 100 * chosen["prediction"], 100 * chosen["half_width"],
+        factor * chosen[pool["cost"]], 100 * chosen["prediction"],
+        _interval(chosen["prediction"], chosen["half_width"]),
         fmt="*", color=_CHOSEN, markersize=14, capsize=4, label="chosen student, 90 % interval",
     )  # fmt: skip
     axes.plot(
@@ -89,15 +100,15 @@ def _distilled(search: Search) -> dict[str, tuple[list[dict[str, Any]], np.ndarr
 
 
 def _plot_verified(axes: Axes, search: Search, verified: list[dict[str, Any]]) -> None:
-    before, error, after = (
-        [100 * entry[name] for entry in verified]
+    before, reach, after = (
+        np.asarray([entry[name] for entry in verified])
         for name in ("prediction", "half_width", "verified_accuracy")
     )
     how = search["verification"]
     images = f"validation, {how['epochs']} epochs" if how["shortened"] else "validation"
     axes.errorbar(
-        before, after, xerr=error, fmt="D", color=_CHOSEN, elinewidth=0.6,
-        label=f"verified candidates ({images})",
+        100 * before, 100 * after, xerr=_interval(before, reach), fmt="D", color=_CHOSEN,
+        elinewidth=0.6, label=f"verified candidates ({images})",
     )  # fmt: skip
 
 
@@ -114,20 +125,21 @@ def plot_predicted_measured(search: Search) -> Figure | None:
     if measured is not None:
         axes.errorbar(
             100 * np.asarray(measured["predicted"]), 100 * np.asarray(measured["measured"]),
-            xerr=100 * np.asarray(measured["half_width"]), fmt="o", color="tab:blue", alpha=0.7,
-            elinewidth=0.6, label="students of the database (test)",
+            xerr=_interval(measured["predicted"], measured["half_width"]), fmt="o",
+            color="tab:blue", alpha=0.7, elinewidth=0.6, label="students of the database (test)",
         )  # fmt: skip
         rho = measured["spearman"]["predictor"]
         title += f": Spearman {rho:.2f} over {measured['students']} students"
     if verified:
         _plot_verified(axes, search, verified)
     for name, (entries, tests) in distilled.items():
-        before, error = (
-            [100 * one[key] for one in entries] for key in ("prediction", "half_width")
+        before, reach = (
+            np.asarray([one[key] for one in entries]) for key in ("prediction", "half_width")
         )
         axes.errorbar(
-            before, tests, xerr=error, elinewidth=0.6, label=f"{name} (test)", **_STYLES[name]
-        )
+            100 * before, tests, xerr=_interval(before, reach), elinewidth=0.6,
+            label=f"{name} (test)", **_STYLES[name],
+        )  # fmt: skip
     axes.axline((50, 50), slope=1, color="black", linewidth=0.8, linestyle=":", label="equal")
     _fit_to_points(axes)
     axes.set(xlabel="predicted accuracy [%]", ylabel="measured accuracy after KD [%]")
@@ -154,9 +166,13 @@ def plot_distilled(search: Search) -> Figure:
         if rival["diverged"]:
             continue
         groups.setdefault(rival["chosen_by"], []).append(rival)
+    colours = itertools.cycle(_BASELINES)
     for name, rivals in groups.items():
-        style = {"color": _RIVAL, "marker": "o"} if name == "random" else {"marker": "^"}
-        label = "random students" if name == "random" else f"choice of {name}"
+        by_chance = name == "random"
+        style = {"color": _RIVAL, "marker": "o"}
+        if not by_chance:
+            style = {"color": next(colours), "marker": "^"}
+        label = "random students" if by_chance else f"choice of {name}"
         flops = [1e-6 * rival["flops"] for rival in rivals]
         axes.scatter(flops, _tests(rivals), label=label, **style)  # type: ignore[arg-type]
     winner = _tests([result for result in search["winner"] if not result["diverged"]])

@@ -15,7 +15,7 @@ from dass_jax.experiment import Experiment
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
-from dass_jax.workflow.kept_inputs import keep_inputs, read_inputs
+from dass_jax.workflow.kept_inputs import KeptInputs, keep_inputs, read_inputs
 from dass_jax.workflow.recipes import inputs_recipe, student_recipe
 from dass_jax.workflow.task_arrays import embed_students, example_task, task_context, task_of
 
@@ -67,7 +67,7 @@ def _unlabelled(
     workdir: Workdir,
     spec: TaskSpec,
     records: Sequence[db.StudentRecord],
-) -> TaskBatch:
+) -> KeptInputs:
     """What a predictor sees of a task; kept from an earlier run, or made and kept.
 
     What is kept serves without the teacher and without images.
@@ -76,17 +76,13 @@ def _unlabelled(
     folder, here = workdir.inputs(spec.name), prepare.saved_origin(workdir, spec)
     kept = read_inputs(folder, recipe, example_task(experiment))
     if kept is not None and here in (None, kept.origin):
-        task, origin = kept
-    else:
-        context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
-        ids = db.column(records, "student_id").astype(np.int32)
-        architectures = db.architectures_of(experiment.space, records)
-        task = task_of(context, embed_students(experiment, context, architectures, ids))
-        origin = here
-        keep_inputs(folder, recipe, task, origin)
-    if note := db.foreign(workdir.database, spec.name, origin):
-        console.print(note)
-    return task
+        return kept
+    context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
+    ids = db.column(records, "student_id").astype(np.int32)
+    architectures = db.architectures_of(experiment.space, records)
+    task = task_of(context, embed_students(experiment, context, architectures, ids))
+    keep_inputs(folder, recipe, task, here)
+    return KeptInputs(task, here)
 
 
 def labelled_tasks(
@@ -97,14 +93,16 @@ def labelled_tasks(
     Raises:
       UserError: As ``complete_records``; or a task has no teacher.
     """
-    tasks = []
+    tasks, origins = [], {}
     with progress_bar("embedding the students of source tasks", len(specs)) as advance:
         for spec in specs:
             records = complete_records(experiment, workdir, spec)
             labels = labels_of(experiment, workdir, spec, records)
-            task = _unlabelled(experiment, workdir, spec, records)
+            task, origins[spec.name] = _unlabelled(experiment, workdir, spec, records)
             tasks.append(task._replace(accuracies=jnp.asarray(labels, jnp.float32)))
             advance(spec.name)
+    if note := db.foreign(workdir.database, origins):
+        console.print(note)
     return stack_tasks(tasks)
 
 
