@@ -1,7 +1,7 @@
 """From nothing to a distilled student in minutes on a laptop: what ./bin/quickstart runs.
 
 Command:  ./bin/quickstart
-Hardware: 2 CPU cores, 6 to 12 minutes with the installation. Expected result: docs/results.md.
+Hardware: 2 CPU cores, 5 to 12 minutes with the installation. Expected result: docs/results.md.
 
 Ten generated tasks, two of each of five kinds, train and select the predictor; handwritten digits,
 with few training images, are the unseen task.

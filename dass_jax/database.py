@@ -237,7 +237,7 @@ def foreign(database: pathlib.Path, origins: Mapping[str, dict[str, str] | None]
         return None
     return (
         f"Note: the recorded students of {', '.join(others)} come from another teacher, or from "
-        "other images, than there are now."
+        "other images, than what is used now."
     )
 
 

@@ -604,6 +604,26 @@ def test_a_level_moves_all_predictions_of_a_task(experiment, finished):
     assert not np.allclose(adapted[0], before.mean, rtol=1e-3)
 
 
+def refuse(*_):
+    raise AssertionError("done again")
+
+
+def test_a_predictor_is_not_shown_images_that_its_teacher_has_not_seen(
+    experiment, copied, monkeypatch
+):
+    shutil.rmtree(copied.root / "inputs")
+    load = prepare.load_images
+
+    def load_other(*arguments):
+        images = load(*arguments)
+        return images._replace(train=images.train._replace(images=255 - images.train.images))
+
+    monkeypatch.setattr(prepare, "load_images", load_other)
+    with pytest.raises(UserError, match="was trained on other images"):
+        run_meta_training(experiment, copied, copied.root / "other")
+    assert not (copied.root / "inputs").exists()
+
+
 def predictor_of(experiment, workdir):
     trained = load_predictor(workdir.predictor, experiment)
     return trained.learned
@@ -616,6 +636,7 @@ def same(first, second):
 
 def test_meta_training_reads_nothing_of_the_unseen_task(experiment, finished, copied):
     shutil.rmtree(copied.predictor)
+    shutil.rmtree(copied.root / "inputs")
     shutil.rmtree(copied.teacher(UNSEEN))
     shutil.rmtree(copied.logits(UNSEEN))
     shutil.rmtree(copied.search(UNSEEN))
@@ -641,13 +662,13 @@ def test_meta_training_needs_no_teacher_whose_students_were_embedded_before(
         run_meta_training(experiment, copied, copied.root / "other")
 
 
-@pytest.mark.parametrize("change", ["teacher", "students", "damage"])
+@pytest.mark.parametrize("change", ["weights_digest", "images_digest", "students", "damage"])
 def test_what_was_embedded_of_something_else_is_not_believed(
     change, experiment, copied, monkeypatch
 ):
-    if change == "teacher":
-        other = {"images_digest": "those", "weights_digest": "others"}
-        monkeypatch.setattr(prepare, "saved_origin", lambda *_: other)
+    if change.endswith("digest"):
+        own = prepare.saved_origin(copied, experiment.task("strokes"))
+        monkeypatch.setattr(prepare, "saved_origin", lambda *_: own | {change: "another"})
     elif change == "students":
         first_replicate = db.first_replicate
         monkeypatch.setattr(db, "first_replicate", lambda found: first_replicate(found)[::-1])
@@ -657,10 +678,6 @@ def test_what_was_embedded_of_something_else_is_not_believed(
     monkeypatch.setattr(source_tasks, "embed_students", refuse)
     with pytest.raises(AssertionError, match="done again"):
         run_meta_training(experiment, copied, copied.root / "other")
-
-
-def refuse(*_):
-    raise AssertionError("done again")
 
 
 def test_meta_training_reads_the_labels_of_the_training_tasks(experiment, finished, copied):
@@ -760,10 +777,12 @@ def test_predictors_are_compared_with_baselines(
     assert ours[2:7] == again[2:7]
     measured = read_json(finished.search(UNSEEN) / "search.json")["measured"]
     assert float(ours[2]) == pytest.approx(measured["spearman"]["predictor"])
-    check_that_scores_are_kept(experiment, finished, copied, tmp_path / "report", monkeypatch)
+    check_that_scores_are_kept(
+        experiment, finished, copied, tmp_path / "report", monkeypatch, capsys
+    )
 
 
-def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch):
+def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch, capsys):
     """What has scored a task does not score it again, unless what it depends on has changed."""
     again = functools.partial(
         run_evaluation, experiment, copied, database=finished.database, output=output
@@ -785,10 +804,10 @@ def check_that_scores_are_kept(experiment, finished, copied, output, monkeypatch
     # another predictor is scored alone
     again(predictors=predictors | {"other": copied.predictor})
     assert reports[0].read_text().splitlines()[3].split(",")[1] == "other"
-    check_that_changes_are_scored(again, predictors, monkeypatch)
+    check_that_changes_are_scored(again, predictors, monkeypatch, capsys)
 
 
-def check_that_changes_are_scored(again, predictors, monkeypatch):
+def check_that_changes_are_scored(again, predictors, monkeypatch, capsys):
     """Other weights, records or baselines are not taken for those that were scored."""
     scored = []
 
@@ -812,9 +831,12 @@ def check_that_changes_are_scored(again, predictors, monkeypatch):
         again(predictors=predictors)
         assert scored == ["ours", "again"]
         patch.setattr(db, "read_records", read_other)
+        capsys.readouterr()
         with pytest.raises(AssertionError, match="done again"):  # by the baselines, in the end
             again(predictors=predictors)
         assert scored == ["ours", "again"] * 2
+        said = " ".join(capsys.readouterr().out.split())
+        assert "predictor ours is asked again, since records was" in said
         # what was scored before the baselines failed is kept
         with pytest.raises(AssertionError, match="done again"):
             again(predictors=predictors)

@@ -8,13 +8,15 @@ import io
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from dass_jax.errors import reading
+from dass_jax.errors import UnreadableError, reading
 from dass_jax.meta_tasks import TaskBatch
 from dass_jax.recipe import Recipe, digest
 from dass_jax.workdir import write_atomically
@@ -22,6 +24,12 @@ from dass_jax.workdir import write_atomically
 Origin = dict[str, str] | None
 
 _ORIGIN = "origin"
+
+# what numpy, zipfile and zlib make of a file whose bytes are not what was written
+_DAMAGE = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class KeptInputs(NamedTuple):
@@ -48,8 +56,16 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], Origin]:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(str(arrays.pop(_ORIGIN)))
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except UnreadableError:
+        raise
+    except _DAMAGE:
         return {}, None
+
+
+def _is_like(name: str, found: np.ndarray, wanted: Array) -> bool:
+    """Whether shapes are equal, but for the number of students or images."""
+    counted = 1 if name.startswith((".students", ".accuracies", ".valid", ".images")) else 0
+    return found.ndim == wanted.ndim and found.shape[counted:] == wanted.shape[counted:]
 
 
 def read_inputs(folder: pathlib.Path, recipe: Recipe, template: TaskBatch) -> KeptInputs | None:
@@ -58,22 +74,21 @@ def read_inputs(folder: pathlib.Path, recipe: Recipe, template: TaskBatch) -> Ke
     Args:
       folder: The task's.
       recipe: What the inputs depend on, but for the images and the teacher themselves.
-      template: A task with what the predictor looks at, whatever its numbers.
+      template: A task with what the predictor looks at, whatever its numbers and students.
 
     Returns:
-      A task with the arrays that the template has; None if they are not all there.
+      A task with the arrays that the template has; None if they are not all there, in its shapes.
 
     Raises:
       UnreadableError: If the system refuses to read the file.
     """
     arrays, origin = _read(_path(folder, recipe))
-    try:
-        task = jax.tree_util.tree_map_with_path(
-            lambda path, _: jnp.asarray(arrays[jax.tree_util.keystr(path)]), template
-        )
-    except KeyError:
+    leaves = jax.tree_util.tree_leaves_with_path(template)
+    wanted = {jax.tree_util.keystr(place): leaf for place, leaf in leaves}
+    if not all(name in arrays and _is_like(name, arrays[name], wanted[name]) for name in wanted):
         return None
-    return KeptInputs(task, origin)
+    found = [jnp.asarray(arrays[name]) for name in wanted]
+    return KeptInputs(jax.tree.unflatten(jax.tree.structure(template), found), origin)
 
 
 def keep_inputs(folder: pathlib.Path, recipe: Recipe, task: TaskBatch, origin: Origin) -> None:

@@ -12,7 +12,9 @@ from dass_jax.distillation import DistillConfig
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import Recipe, digest, plain
 
-# To be raised when what a predictor sees of a student changes: older files are then left alone.
+# To be raised when what a predictor sees of a student changes its meaning, as by other noise, graph
+# features, shares of costs, measures of disagreement or their temperature: older files are then
+# left alone.
 INPUTS_VERSION = 1
 
 

@@ -67,6 +67,7 @@ def _unlabelled(
     workdir: Workdir,
     spec: TaskSpec,
     records: Sequence[db.StudentRecord],
+    template: TaskBatch,
 ) -> KeptInputs:
     """What a predictor sees of a task; kept from an earlier run, or made and kept.
 
@@ -74,10 +75,12 @@ def _unlabelled(
     """
     recipe = inputs_recipe(experiment, spec, records)
     folder, here = workdir.inputs(spec.name), prepare.saved_origin(workdir, spec)
-    kept = read_inputs(folder, recipe, example_task(experiment))
+    kept = read_inputs(folder, recipe, template)
     if kept is not None and here in (None, kept.origin):
         return kept
-    context = task_context(experiment, spec, prepare.load_teacher(experiment, workdir, spec))
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.load_teacher(experiment, workdir, spec, images)
+    context = task_context(experiment, spec, teacher, images)
     ids = db.column(records, "student_id").astype(np.int32)
     architectures = db.architectures_of(experiment.space, records)
     task = task_of(context, embed_students(experiment, context, architectures, ids))
@@ -93,12 +96,12 @@ def labelled_tasks(
     Raises:
       UserError: As ``complete_records``; or a task has no teacher.
     """
-    tasks, origins = [], {}
-    with progress_bar("embedding the students of source tasks", len(specs)) as advance:
+    tasks, origins, template = [], {}, example_task(experiment)
+    with progress_bar("looking at students of source tasks", len(specs)) as advance:
         for spec in specs:
             records = complete_records(experiment, workdir, spec)
             labels = labels_of(experiment, workdir, spec, records)
-            task, origins[spec.name] = _unlabelled(experiment, workdir, spec, records)
+            task, origins[spec.name] = _unlabelled(experiment, workdir, spec, records, template)
             tasks.append(task._replace(accuracies=jnp.asarray(labels, jnp.float32)))
             advance(spec.name)
     if note := db.foreign(workdir.database, origins):
