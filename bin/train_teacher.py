@@ -10,10 +10,10 @@ _TASK = flags.DEFINE_string("task", None, "Only this task; all of them by defaul
 
 def main(experiment, workdir) -> None:
     """Trains the teachers of one task or of all."""
-    from dass_jax.workflow import prepare
+    from dass_jax.workflow.train_teachers import train_teachers
 
     specs = (experiment.task(_TASK.value),) if _TASK.value else experiment.tasks
-    prepare.train_teachers(experiment, workdir, specs)
+    train_teachers(experiment, workdir, specs)
 
 
 if __name__ == "__main__":

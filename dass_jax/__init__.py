@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from dass_jax.workflow.evaluation import run_evaluation as run_evaluation
     from dass_jax.workflow.export import run_export as run_export
     from dass_jax.workflow.meta_train import run_meta_training as run_meta_training
-    from dass_jax.workflow.prepare import train_teachers as train_teachers
     from dass_jax.workflow.search import run_search as run_search
+    from dass_jax.workflow.train_teachers import train_teachers as train_teachers
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _PUBLIC = {
     "run_meta_training": "workflow.meta_train",
     "run_search": "workflow.search",
     "set_up_jax": "runtime",
-    "train_teachers": "workflow.prepare",
+    "train_teachers": "workflow.train_teachers",
 }
 
 

@@ -20,6 +20,7 @@ from dass_jax.search_space import ResNetSpace
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import given_teacher, prepare
 from dass_jax.workflow.search_result import describe_teacher
+from dass_jax.workflow.train_teachers import train_teachers
 
 SPACE = ResNetSpace((3, 4, 4, 6), 2)
 CLASSES = 10
@@ -229,7 +230,7 @@ def test_a_given_accuracy_is_taken_and_a_doubt_is_told(given, capsys):
     assert "hardly more than chance: its classes may be" in " ".join(
         capsys.readouterr().out.split()
     )
-    prepare.train_teachers(experiment, workdir, (spec,))
+    train_teachers(experiment, workdir, (spec,))
     assert "75.0 % as given" in capsys.readouterr().out
 
 

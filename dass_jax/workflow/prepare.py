@@ -9,7 +9,7 @@ import numpy as np
 
 from dass_jax import checkpoints, cost, evaluation, training
 from dass_jax import teacher as teacher_lib
-from dass_jax.console import console, duration, percent, print_table
+from dass_jax.console import console, percent
 from dass_jax.data.images import ImageDataset, Images
 from dass_jax.data.tasks import TaskSpec, load_task
 from dass_jax.distillation import DistillConfig
@@ -181,13 +181,13 @@ def ensure_teacher(
     result = adopt_teacher(experiment.space, spec, images.num_classes, images.valid)
     console.print(
         f"teacher {spec.name}: read from {spec.teacher}, "
-        f"validation accuracy {percent(result.accuracy)}{_as_given(spec)}"
+        f"validation accuracy {percent(result.accuracy)}{as_given(spec)}"
     )
     _keep(experiment, workdir, spec, images, result)
     return result
 
 
-def _as_given(spec: TaskSpec) -> str:
+def as_given(spec: TaskSpec) -> str:
     """What follows a teacher's accuracy that was not measured."""
     return "" if spec.teacher_accuracy is None else " as given"
 
@@ -275,32 +275,6 @@ def _summary(
         "flops": int(cost.num_flops(space, full, image_size=experiment.image_size, **sizes)),
         "num_params": int(cost.num_params(space, full, **sizes)),
     } | sizes
-
-
-def train_teachers(experiment: Experiment, workdir: Workdir, specs: tuple[TaskSpec, ...]) -> None:
-    """Trains the teachers of some tasks and prints a table of all of them."""
-    rows = []
-    for spec in specs:
-        if has_teacher(workdir, spec):
-            console.print(f"teacher {spec.name}: done before")
-            result = load_teacher(experiment, workdir, spec)
-        else:
-            result = ensure_teacher(experiment, workdir, spec, load_images(experiment, spec))
-        metadata = checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")
-        rows.append(
-            [
-                spec.name,
-                spec.role,
-                metadata["num_classes"],
-                percent(1 / metadata["num_classes"]),
-                percent(result.accuracy) + _as_given(spec),
-                percent(metadata["test_accuracy"]),
-                result.epoch,
-                duration(result.seconds),
-            ]
-        )
-    header = ["task", "role", "classes", "chance", "validation", "test", "best epoch", "time"]
-    print_table("Teachers", header, rows)
 
 
 def teacher_test_accuracy(workdir: Workdir, spec: TaskSpec) -> float:
