@@ -74,6 +74,11 @@ def get_config():
         # Views of the images, whose teacher logits are kept on disk; with as many as the epochs of
         # all replicates together, no two replicates share one.
         kd.num_views = 20
+    # The paper's are 64 and 0.05, with which teachers of few images may fail to learn; unseen_32.py
+    # has these, see "Teachers and students" in docs/results.md.
+    for sgd in (config.teacher.sgd, config.kd.sgd, config.final.sgd):
+        sgd.batch_size = 32
+        sgd.learning_rate = 0.03
     # Students of each source task, and how many train together. The paper has 50.
     config.database.students_per_task = 30
     config.database.students_per_batch = 10
