@@ -121,6 +121,19 @@ def _print_summary(metadata: dict[str, Any]) -> None:
         f"{OTHER_IMAGES} tell how noisy the labels are"
     )
     print_table(title, ["task", *methods], rows)
+    if note := _no_better(means):
+        console.print(note)
+
+
+def _no_better(means: dict[str, float]) -> str | None:
+    """A note if something that is free ranks the tasks as well as the predictor; None if not."""
+    free = max(RECORDED, key=means.__getitem__)
+    if means["predictor"] > means[free]:
+        return None
+    return (
+        f"Note: ranking these tasks by {free} reaches {means[free]:.2f}, the predictor "
+        f"{means['predictor']:.2f}: a better one takes more source tasks, or better teachers."
+    )
 
 
 def _recipe(experiment: Experiment, workdir: Workdir) -> Recipe:
