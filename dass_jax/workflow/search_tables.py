@@ -83,9 +83,37 @@ def _comparison_notes(search: Search) -> tuple[str, ...]:
             f"The chosen student is the best of {measured} measured candidates; of the others, "
             "nobody measured more than one."
         )
+    if better := _better_rival(search):
+        notes.append(better)
     if search["latency"] is not None and search["rivals"]:
         notes.append("All but the chosen student keep the limit of the latency as predicted only.")
     return tuple(notes)
+
+
+def _better_rival(search: Search) -> str | None:
+    """A sentence if a baseline's choice measured better than the chosen student with any seed."""
+    rivals = [
+        rival
+        for rival in search["rivals"]
+        if rival["chosen_by"] != "random" and not rival["diverged"]
+    ]
+    own = [result["final_accuracy"] for result in search["winner"] if not result["diverged"]]
+    best = max(rivals, key=lambda rival: rival["final_accuracy"], default=None)
+    if best is None or (own and best["final_accuracy"] <= max(own)):
+        return None
+    mine = f"chosen student at most {percent(max(own))}" if own else "chosen student diverged"
+    return (
+        f"On the validation images, the choice of {best['chosen_by']} reaches "
+        f"{percent(best['final_accuracy'])}, the {mine}{_how_to_distil(search, best)}."
+    )
+
+
+def _how_to_distil(search: Search, rival: dict[str, Any]) -> str:
+    """How to take a baseline's choice instead; nothing if the search has not met it."""
+    widths, met = widths_text(rival["architecture"]["widths"]), search["candidates"]["widths"]
+    if widths not in met:
+        return ""
+    return f": bin/distill.py --candidate={met.index(widths)} distils that one with every seed"
 
 
 def _random_rows(randoms: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
