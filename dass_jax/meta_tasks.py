@@ -142,9 +142,9 @@ def check_tasks(tasks: TaskBatch, purpose: str) -> None:
     count, students = shape
     expected = {"accuracies": shape, "teacher_accuracy": (count,), "chance": (count,)}
     found = {name: getattr(tasks, name).shape for name in expected}
-    for name, own in _named_leaves("teacher", tasks.teacher).items():
+    for name, own in named_leaves(tasks.teacher, "teacher").items():
         expected[name], found[name] = (count, *own.shape[1:]), own.shape
-    for name, own in _named_leaves("students", tasks.students).items():
+    for name, own in named_leaves(tasks.students, "students").items():
         teacher = expected.get(name.replace("students", "teacher", 1))
         if teacher is None:
             raise UserError(f"{purpose} tasks: {name} is there, but not for the teacher")
@@ -156,7 +156,12 @@ def check_tasks(tasks: TaskBatch, purpose: str) -> None:
         raise UserError(f"{purpose} tasks: a task has no valid student")
 
 
-def _named_leaves(name: str, tree: StudentInputs) -> dict[str, Array]:
-    """The arrays of a tree by their names in it."""
+def named_leaves(tree: StudentInputs | TaskBatch, name: str = "") -> dict[str, Array]:
+    """The arrays of a tree, in its order, by their names in it, such as ``.graph.nodes``.
+
+    Args:
+      tree: A tree of named tuples.
+      name: What the tree is called, the beginning of each name.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {name + jax.tree_util.keystr(path): leaf for path, leaf in leaves}

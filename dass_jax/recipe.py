@@ -26,10 +26,12 @@ def difference(saved: Any, wanted: Any, path: str = "") -> str | None:
     """The first place where two recipes differ, in words; None if they are equal.
 
     Args:
-      saved: The recipe of what there is.
+      saved: The recipe of what there is; anything else than a recipe counts as none.
       wanted: The recipe of now.
       path: Where in a larger recipe the two lie.
     """
+    if not path and not isinstance(saved, dict):
+        return "it has no recipe"
     if isinstance(saved, dict) and isinstance(wanted, dict):
         for name in sorted(saved.keys() | wanted.keys()):
             inner = f"{path}.{name}" if path else name
@@ -53,8 +55,7 @@ def require_equal(
     Raises:
       UserError: If they differ; the message names the first difference.
     """
-    found = difference(saved, wanted) if isinstance(saved, dict) else "it has no recipe"
-    if found:
+    if found := difference(saved, wanted):
         raise UserError(
             f"{what} was made with other settings ({found}): restore them, remove it, or "
             f"{otherwise}"

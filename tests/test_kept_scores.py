@@ -43,6 +43,10 @@ def test_a_change_is_named(path):
     assert kept_scores.what_changed(path, "theirs", RECIPE) is None
     change = kept_scores.what_changed(path, "ours", RECIPE | {"records": "s"})
     assert change == "records was 'r' and is now 's'"
+    saved = json.loads(path.read_text())
+    del saved["groups"]["ours"]["recipe"]
+    path.write_text(json.dumps(saved))
+    assert kept_scores.what_changed(path, "ours", RECIPE) == "it has no recipe"
 
 
 def test_each_group_is_kept_by_its_own_recipe(path):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dass_jax.errors import UnreadableError, reading
-from dass_jax.meta_tasks import TaskBatch
+from dass_jax.meta_tasks import TaskBatch, named_leaves
 from dass_jax.recipe import Recipe, digest
 from dass_jax.workdir import write_atomically
 
@@ -83,8 +83,7 @@ def read_inputs(folder: pathlib.Path, recipe: Recipe, template: TaskBatch) -> Ke
       UnreadableError: If the system refuses to read the file.
     """
     arrays, origin = _read(_path(folder, recipe))
-    leaves = jax.tree_util.tree_leaves_with_path(template)
-    wanted = {jax.tree_util.keystr(place): leaf for place, leaf in leaves}
+    wanted = named_leaves(template)
     if not all(name in arrays and _is_like(name, arrays[name], wanted[name]) for name in wanted):
         return None
     found = [jnp.asarray(arrays[name]) for name in wanted]
@@ -105,8 +104,7 @@ def keep_inputs(folder: pathlib.Path, recipe: Recipe, task: TaskBatch, origin: O
     if origin_before != origin:
         kept = {}
     unlabelled = task._replace(accuracies=jnp.zeros_like(task.accuracies))
-    leaves = jax.tree_util.tree_leaves_with_path(unlabelled)
-    kept |= {jax.tree_util.keystr(place): np.asarray(leaf) for place, leaf in leaves}
+    kept |= {name: np.asarray(leaf) for name, leaf in named_leaves(unlabelled).items()}
     buffer = io.BytesIO()
     kept[_ORIGIN] = np.asarray(json.dumps(origin))
     np.savez_compressed(buffer, **kept)

@@ -49,7 +49,15 @@ def student_recipe(experiment: Experiment, spec: TaskSpec, config: DistillConfig
 def inputs_recipe(
     experiment: Experiment, spec: TaskSpec, records: Sequence[StudentRecord]
 ) -> Recipe:
-    """What a predictor sees of measured students depends on, but for which of it is looked at."""
+    """What the inputs of measured students depend on, beyond the weights and pixels themselves.
+
+    It is the same for all predictors, whichever of these inputs they look at.
+
+    Args:
+      experiment: The settings.
+      spec: The task.
+      records: Its measured students, in the order of the inputs.
+    """
     students = [(record.student_id, record.depths, record.widths) for record in records]
     return student_recipe(experiment, spec, experiment.kd) | {
         "inputs_version": INPUTS_VERSION,

@@ -168,13 +168,12 @@ def plot_distilled(search: Search) -> Figure:
         groups.setdefault(rival["chosen_by"], []).append(rival)
     colours = itertools.cycle(_BASELINES)
     for name, rivals in groups.items():
-        by_chance = name == "random"
-        style = {"color": _RIVAL, "marker": "o"}
-        if not by_chance:
-            style = {"color": next(colours), "marker": "^"}
-        label = "random students" if by_chance else f"choice of {name}"
+        if name == "random":
+            colour, marker, label = _RIVAL, "o", "random students"
+        else:
+            colour, marker, label = next(colours), "^", f"choice of {name}"
         flops = [1e-6 * rival["flops"] for rival in rivals]
-        axes.scatter(flops, _tests(rivals), label=label, **style)  # type: ignore[arg-type]
+        axes.scatter(flops, _tests(rivals), label=label, color=colour, marker=marker)
     winner = _tests([result for result in search["winner"] if not result["diverged"]])
     if len(winner):
         flops = 1e-6 * search["top"][0]["flops"]
