@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
-from absl import logging
 
 from dass_jax.errors import UserError, reading, writing
+from dass_jax.quiet_orbax import quiet_orbax
 from dass_jax.recipe import Recipe, require_equal
 from dass_jax.workdir import free_bytes
 
@@ -56,17 +56,6 @@ def latest_step(folder: pathlib.Path) -> int | None:
         return manager.latest_step()
 
 
-@contextlib.contextmanager
-def _no_tracebacks() -> Iterator[None]:
-    """Orbax logs the traceback of an error from its threads, besides raising it."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
 def _require_room(folder: pathlib.Path, arrays: Any) -> None:
     """Fails before orbax does, whose unfinished writes print tracebacks when the process ends."""
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
@@ -102,7 +91,7 @@ def save(
     )
     with writing(folder):
         _require_room(folder, on_host)
-    with writing(folder), _no_tracebacks(), _manager(folder, create=True) as manager:
+    with writing(folder), quiet_orbax(), _manager(folder, create=True) as manager:
         # orbax declines to overwrite without an error
         if not manager.save(step, args=args):
             raise UserError(f"{folder} already holds step {manager.latest_step()}: remove it first")
@@ -133,7 +122,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def _damage_named(folder: pathlib.Path) -> Iterator[None]:
     """Orbax reports a damaged file in many ways, at great length."""
     try:
-        with reading(folder):
+        with reading(folder), quiet_orbax():
             yield
     except UserError:
         raise

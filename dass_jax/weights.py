@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from dass_jax import checkpoints, interop, resnet
 from dass_jax.errors import UserError
+from dass_jax.quiet_orbax import quiet_orbax
 from dass_jax.search_space import ResNetSpace
 from dass_jax.teacher import load_teacher
 
@@ -140,8 +141,9 @@ def _restore(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       UserError: If it cannot be read.
     """
+    handler = ocp.PyTreeCheckpointHandler()
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with quiet_orbax(), ocp.Checkpointer(handler) as checkpointer:
             saved = checkpointer.metadata(folder.absolute())
             tree = getattr(getattr(saved, "item_metadata", saved), "tree", saved)
             # as numpy arrays, because the devices that it was saved from may not be here
