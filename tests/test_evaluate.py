@@ -155,6 +155,27 @@ def test_no_student_is_predicted_from_its_own_label():
     assert seen == 9  # the eight that others are predicted from, and the one in their place
 
 
+def test_the_report_says_whose_seconds_it_holds(tasks):
+    def measured_on(task, machines):
+        scores = {
+            method: scores._replace(machine=machines.get(method, "a CPU"))
+            for method, scores in task.scores.items()
+        }
+        return task._replace(scores=scores)
+
+    mixed = [measured_on(tasks[0], {}), measured_on(tasks[1], {"predictor": "a GPU"})]
+    rows, summaries = comparison.compare(mixed)
+    lines = evaluation_report.markdown(mixed, rows, summaries, {}).splitlines()
+    found = [line for line in lines if line.startswith("Seconds")]
+    others = ", ".join(method for method in tasks[1].scores if method != "predictor")
+    assert found == ["Seconds: a CPU", f"Seconds: predictor: a GPU; {others}: a CPU"]
+    table = csv.DictReader(evaluation_report.as_csv(mixed, rows, summaries).splitlines())
+    machines = {(line["task"], line["method"]): line["machine"] for line in table}
+    assert machines["cars", "predictor"] == "a GPU"
+    assert machines["birds", "predictor"] == machines["cars", "noisy"] == "a CPU"
+    assert machines["mean", "predictor"] == ""
+
+
 def test_the_report_is_written(tmp_path, tasks, compared, capsys):
     evaluation_report.print_report(tasks, *compared)
     printed = capsys.readouterr().out

@@ -10,7 +10,7 @@ from dass_jax.workflow.evaluate import Scores
 
 RECIPE = {"records": "r", "weights": "w"}
 SCORES = {
-    "ours": Scores(np.array([0.1, np.nan, 1 / 3]), 0.01, coverage=1.0),
+    "ours": Scores(np.array([0.1, np.nan, 1 / 3]), 0.01, coverage=1.0, machine="a CPU"),
     "ours and 8 students": Scores(np.array([3, 1, 2]), 1e-7, saw_last=True),
 }
 

@@ -43,6 +43,7 @@ class Row(NamedTuple):
       margin_interval: Of this difference.
       seconds: Per student.
       coverage: As in ``Scores``.
+      machine: As in ``Scores``.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Row(NamedTuple):
     margin_interval: Interval
     seconds: float
     coverage: float | None
+    machine: str
 
 
 class Summary(NamedTuple):
@@ -115,7 +117,7 @@ def _compare_task(task: UnseenTask, first: str, draws: np.ndarray) -> dict[str, 
         margins = reference_samples.spearman - samples.spearman
         row = Row(
             task.name, method, value, intervals, margin, ranking.interval(margins),
-            scores.seconds, scores.coverage,
+            scores.seconds, scores.coverage, scores.machine,
         )  # fmt: skip
         compared[method] = _Compared(row, samples, margins)
     return compared

@@ -42,12 +42,14 @@ class Scores(NamedTuple):
       coverage: Share of the students whose test accuracy the interval of the prediction holds;
         None without intervals.
       saw_last: Whether it was made from the last replicate's measurements.
+      machine: Where it was asked, in words: whose seconds these are.
     """
 
     values: np.ndarray
     seconds: float
     coverage: float | None = None
     saw_last: bool = False
+    machine: str = ""
 
 
 class MeasuredStudents(NamedTuple):

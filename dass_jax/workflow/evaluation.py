@@ -162,7 +162,7 @@ def _scores(
     """What all methods say of a task's students; each group is kept as soon as it is scored."""
     path = output / "scores" / f"{spec.name}.json"
     recipe = prepare.distilled_recipe(experiment, workdir, spec, experiment.kd)
-    groups = _methods(recipe | _circumstances([records]), predictors)
+    groups = _methods(recipe | {"records": _digest_of([records])}, predictors)
     kept = {name: read_scores(path, name, group.recipe) for name, group in groups.items()}
     missing = [name for name, scores in kept.items() if scores is None]
     if old := [name for name in kept if name not in missing]:
@@ -175,7 +175,10 @@ def _scores(
         steps = sum(groups[name].complete for name in missing)
         with progress_bar(f"scoring {spec.name}", steps) as advance:
             for name in missing:
-                kept[name] = scores = groups[name].score(students, advance)
+                found = groups[name].score(students, advance)
+                kept[name] = scores = {
+                    method: own._replace(machine=machine()) for method, own in found.items()
+                }
                 # a baseline that was left out is tried again, and its reason told
                 if len(scores) >= groups[name].complete:
                     keep_scores(path, name, scores, groups[name].recipe)
@@ -190,20 +193,20 @@ def _identity(predictor: TrainedPredictor) -> dict[str, str]:
     }
 
 
-def _circumstances(records: Sequence[Sequence[db.StudentRecord]]) -> dict[str, str]:
-    """With what, where and of what students figures were made."""
-    return {
-        "dass_jax": dass_jax.__version__,
-        "jax": jax.__version__,
-        "device": device_name(),
-        "records": digest([db.records_digest(of_task) for of_task in records]),
-    }
+def _digest_of(records: Sequence[Sequence[db.StudentRecord]]) -> str:
+    """What tells these records of tasks from others."""
+    return digest([db.records_digest(of_task) for of_task in records])
+
+
+def machine() -> str:
+    """Where figures are made, and with what."""
+    return f"{device_name()}, jax {jax.__version__}"
 
 
 def _provenance(
     predictors: Mapping[str, TrainedPredictor], records: Sequence[Sequence[db.StudentRecord]]
 ) -> dict[str, Any]:
     """What figures were made of, for whoever makes them again."""
-    return _circumstances(records) | {
+    return {"dass_jax": dass_jax.__version__, "records": _digest_of(records)} | {
         f"predictor {name}": digest(found.recipe) for name, found in predictors.items()
     }

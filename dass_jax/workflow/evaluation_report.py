@@ -97,6 +97,16 @@ def _described(task: UnseenTask) -> str:
     )
 
 
+def _machines(rows: Sequence[Row]) -> str:
+    """Whose seconds the rows of a task hold; what was measured in training took them there."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        methods.setdefault(row.machine, []).append(row.method)
+    if len(methods) == 1:
+        return f"Seconds: {rows[0].machine}"
+    return "Seconds: " + "; ".join(f"{', '.join(own)}: {on}" for on, own in methods.items())
+
+
 def split_by_retest(tasks: Sequence[UnseenTask]) -> tuple[list[UnseenTask], list[UnseenTask]]:
     """Tasks whose labels rank their own students, or that do not say, and the others."""
     clear = [t for t in tasks if t.retest is None or t.retest >= LEAST_RETEST]
@@ -108,8 +118,10 @@ def print_report(
 ) -> None:
     """Prints a table for each task, and one of all methods over the tasks."""
     for task in tasks:
-        own = [_task_cells(row) for row in rows if row.task == task.name]
+        own_rows = [row for row in rows if row.task == task.name]
+        own = [_task_cells(row) for row in own_rows]
         print_table(_described(task), _TASK_HEADER, own)
+        console.print(_machines(own_rows))
     if summaries:
         cells = [_summary_cells(summary) for summary in summaries]
         print_table("Mean over the tasks", _SUMMARY_HEADER, cells)
@@ -135,8 +147,10 @@ def markdown(
         lines += _markdown_table(_SUMMARY_HEADER, [_summary_cells(s) for s in summaries])
         lines.append("")
     for task in tasks:
-        own = [_task_cells(row) for row in rows if row.task == task.name]
+        own_rows = [row for row in rows if row.task == task.name]
+        own = [_task_cells(row) for row in own_rows]
         lines += [_described(task), "", *_markdown_table(_TASK_HEADER, own), ""]
+        lines += [_machines(own_rows), ""]
     lines += [f"* {name}: {value}" for name, value in provenance.items()]
     return "\n".join([*lines, ""])
 
@@ -149,17 +163,18 @@ def as_csv(tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence
     ends = [f"{name}_{end}" for name in Intervals._fields for end in Interval._fields]
     writer.writerow(
         ["task", "method", *Ranking._fields, *ends, "test_retest", "coverage", "margin",
-         "margin_low", "margin_high", "seconds_per_student"]
+         "margin_low", "margin_high", "seconds_per_student", "machine"]
     )  # fmt: skip
     for row in rows:
         writer.writerow(
             [row.task, row.method, *row.ranking, *itertools.chain(*row.intervals),
-             retests[row.task], row.coverage, row.margin, *row.margin_interval, row.seconds]
+             retests[row.task], row.coverage, row.margin, *row.margin_interval, row.seconds,
+             row.machine]
         )  # fmt: skip
     for one in summaries:
         writer.writerow(
             [MEAN, one.method, *one.ranking, *itertools.chain(*one.intervals), None, one.coverage,
-             one.margin, *one.margin_interval, None]
+             one.margin, *one.margin_interval, None, None]
         )  # fmt: skip
     return buffer.getvalue()
 

@@ -1,7 +1,8 @@
 """The scores of a task in a file, so that an evaluation repeats nothing that was done before.
 
 Each group of methods, a predictor or all baselines, is kept by what its own scores depend on: with
-another predictor, the baselines are not scored again.
+another predictor, the baselines are not scored again. That another machine takes other seconds and
+rounds otherwise is no reason to score again.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ from dass_jax.workflow.evaluate import Scores
 
 # To be raised when a method's scores or the file's format change, constants that a method reads
 # included: older files are then left alone.
-VERSION = 2
+VERSION = 3
 
 
 def _groups(path: pathlib.Path) -> dict[str, Any]:
