@@ -50,7 +50,7 @@ class TaskPlan:
 
     Attributes:
       spec: The task.
-      sizes: Its images; None if nothing is left and the database does not tell them.
+      sizes: Its images.
       students: Students to distil, counted once for each replicate.
       teacher_work: Multiply-adds that training the teacher takes of each device.
       student_work: Multiply-adds that caching logits and distilling takes of the busiest device.
@@ -60,13 +60,13 @@ class TaskPlan:
     """
 
     spec: TaskSpec
-    sizes: TaskSizes | None
-    students: int = 0
-    teacher_work: float = 0.0
-    student_work: float = 0.0
-    disk: int = 0
-    unfinished: int = 0
-    arrangement: Arrangement | None = None
+    sizes: TaskSizes
+    students: int
+    teacher_work: float
+    student_work: float
+    disk: int
+    unfinished: int
+    arrangement: Arrangement | None
 
 
 def measured_rate(experiment: Experiment) -> float:
@@ -108,7 +108,7 @@ def has_work(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> bool:
 
 
 def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskPlan:
-    """Predicts what a task takes; its images are read only if anything is left to do.
+    """Predicts what a task takes of which something is left to do.
 
     Args:
       experiment: The settings.
@@ -118,8 +118,6 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
     Raises:
       UserError: If the images cannot be read.
     """
-    if not has_work(experiment, workdir, spec):
-        return TaskPlan(spec, _sizes_of_finished(workdir, spec))
     data = load_task(spec, experiment.image_size)
     sizes = TaskSizes(data.num_classes, len(data.train), len(data.valid), len(data.test))
     missing = missing_students(experiment, workdir, spec)
@@ -151,15 +149,6 @@ def plan_task(experiment: Experiment, workdir: Workdir, spec: TaskSpec) -> TaskP
         unfinished=unfinished,
         arrangement=arrangement if any(missing) else None,
     )
-
-
-def _sizes_of_finished(workdir: Workdir, spec: TaskSpec) -> TaskSizes | None:
-    facts = db.read_facts(workdir.database, spec.name)
-    try:
-        images = (facts["images"][split] for split in ("train", "valid", "test"))
-        return TaskSizes(facts["num_classes"], *images)
-    except (KeyError, TypeError):
-        return None
 
 
 def _passes(sgd: SGDConfig, sizes: TaskSizes) -> int:
@@ -231,8 +220,8 @@ def _row(plan: TaskPlan, rate: float) -> list[object]:
     return [
         plan.spec.name,
         plan.spec.role,
-        sizes.num_classes if sizes else "-",
-        f"{sizes.train}/{sizes.valid}/{sizes.test}" if sizes else "-",
+        sizes.num_classes,
+        f"{sizes.train}/{sizes.valid}/{sizes.test}",
         plan.students,
         duration(plan.teacher_work / rate),
         duration(plan.student_work / rate),
@@ -261,19 +250,23 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
       workdir: Where it would lie.
 
     Returns:
-      The plans of all tasks.
+      The plans of all tasks of which something is left to do.
 
     Raises:
       UserError: If the images of a task that is not finished cannot be read.
     """
-    plans = [
-        plan_task(experiment, workdir, spec)
+    specs = [
+        spec
         for spec in experiment.tasks
         if spec.role == "pretrain" or spec in experiment.student_tasks
     ]
+    unfinished = [spec for spec in specs if has_work(experiment, workdir, spec)]
+    if not unfinished:
+        console.print(f"{len(specs)} tasks: nothing is left to do")
+        return []
+    plans = [plan_task(experiment, workdir, spec) for spec in unfinished]
     work = sum(plan.teacher_work + plan.student_work for plan in plans)
-    # nothing is compiled to say that nothing is left
-    rate = measured_rate(experiment) if work else 1.0
+    rate = measured_rate(experiment)
     header = [
         "task",
         "role",
@@ -285,14 +278,13 @@ def print_plan(experiment: Experiment, workdir: Workdir) -> list[TaskPlan]:
         "disk",
         "memory",
     ]
-    print_table("Plan: what is left to do", header, [_row(plan, rate) for plan in plans])
+    title = f"Plan: what is left to do, {len(plans)} of {len(specs)} tasks"
+    print_table(title, header, [_row(plan, rate) for plan in plans])
     console.print(
         f"about {duration(work / rate)} and some seconds of compilation, "
         f"{count(sum(plan.disk for plan in plans))}B of disk in {workdir.root} and at most "
         f"{count(max(plan.unfinished for plan in plans))}B more while networks are trained; "
         f"{len(experiment.devices.local())} devices"
-        if work
-        else "nothing is left to do"
     )
     if note := _same_views(experiment):
         console.print(note)
