@@ -3,7 +3,7 @@
 Command:  W=work/unseen_32   # with the database; see unseen_32.py
           for v in AKC AKC_noadapt AKC_nocorrelation AKC_first AKC_support AKC_accuracy \
               AKC_uniform AKC_uniformlast AKC_last AKC_random A A_flat K C AK KC S ST SA STA \
-              STA_noadapt STA_first STAD STAIDKC paper metad2a; do
+              STA_noadapt STA_first STAD STAIDKC paper paper_photographs metad2a; do
             bin/meta_train.py --config=configs/ablations.py:$v --workdir=$W --predictor=$W/$v
             p="$p --predictor=$W/$v"
           done
@@ -22,7 +22,8 @@ unseen datasets are harder. (``paper`` trains on the tasks of its own role and i
 others, so that its figure is of other tasks.) The evaluation on unseen tasks comes once; its first
 predictor is the one that the verdict is about.
 
-``paper`` is DaSS as published. ``metad2a`` stands for a predictor that knows nothing of
+``paper`` is DaSS as published, ``paper_photographs`` the same on the sixteen splits of photographs
+alone, from which it learned most. ``metad2a`` stands for a predictor that knows nothing of
 distillation, as MetaD2A (Lee et al., ICLR 2021): architecture and dataset alone, accuracies as they
 are, no adaptation. Its dataset encoder sees the features of the task's own teacher, where MetaD2A
 has those of an ImageNet network.
@@ -43,6 +44,7 @@ META = {
     "episodes": 72,
     "eval_every": 4,
 }
+PHOTOGRAPHS = ("tiny_train", "tiny_wide", "tiny_valid")
 # What a name changes in the predictor and in meta-training.
 CHANGES = {
     "flat": ({"architecture": "flat"}, {}),
@@ -72,10 +74,20 @@ WHOLE = {
 }
 
 
+def _leave_photographs(tasks):
+    """Drops the other source tasks."""
+    for name, task in list(tasks.items()):
+        if task.role in ("meta_train", "meta_valid") and not name.startswith(PHOTOGRAPHS):
+            del tasks[name]
+
+
 def get_config(variant="STA"):
     """The tasks of unseen_32.py and one predictor; ``configs/ablations.py:VARIANT``."""
     path = pathlib.Path(__file__).with_name("unseen_32.py")
     config = runpy.run_path(str(path))["get_config"]()
+    if variant == "paper_photographs":
+        variant = "paper"
+        _leave_photographs(config.tasks)
     inputs, *names = variant.split("_")
     if unknown := set(names) - set(CHANGES):
         raise UserError(f"no ablation changes {unknown}: choose from {', '.join(CHANGES)}")

@@ -146,7 +146,11 @@ def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def require_recipe(
-    folder: pathlib.Path, what: str, recipe: Recipe, field: str = "recipe"
+    folder: pathlib.Path,
+    what: str,
+    recipe: Recipe,
+    field: str = "recipe",
+    otherwise: str = "use another work directory",
 ) -> dict[str, Any]:
     """The description of the newest save, if it was made from this recipe.
 
@@ -155,12 +159,13 @@ def require_recipe(
       what: The thing, for messages.
       recipe: What it must have been made from.
       field: The entry of the description that holds its recipe.
+      otherwise: What to do to have both.
 
     Raises:
       UserError: If there is none, it is damaged, or it was made with other settings.
     """
     metadata = read_metadata(folder)
-    require_equal(f"{what} in {folder}", metadata.get(field), recipe)
+    require_equal(f"{what} in {folder}", metadata.get(field), recipe, otherwise)
     return metadata
 
 

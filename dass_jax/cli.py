@@ -34,14 +34,31 @@ def _fail(program: str, message: object) -> NoReturn:
     sys.exit(2)
 
 
+# How ml_collections tells that there is no such field, and that a value is of another type.
+_NO_FIELD = re.compile(
+    r"""["'\\]+(\w+)["'\\]+(?:\\nDid you mean "(\w+)" instead of "\w+"\?["']*)?"""
+)
+_OTHER_TYPE = re.compile(
+    r"override field '(\w+)'.*?\. (.*) is of original type .* casted to type <class '(\w+)'>"
+)
+_CONFIG = "what dass_jax.experiment.default_config() returns, with changes"
+
+
 def _explain(error: Exception) -> str:
     """What was wrong with the command line or the configuration file it names."""
     lines = str(error.__cause__ or error).splitlines() or [type(error).__name__]
     if isinstance(error, flags.Error) and len(lines) == 1:
         return lines[0]
     # before the cause, ml_collections puts a trace or a list of attempts
-    field = re.fullmatch(r"""["']+(\w+)["']+""", lines[-1])
-    return f"--config: {f'there is no field {field[1]!r}' if field else lines[-1]}"
+    last = lines[-1]
+    if field := _NO_FIELD.fullmatch(last):
+        meant = f": did you mean {field[2]!r}?" if field[2] else ""
+        return f"--config: there is no field {field[1]!r}{meant}"
+    if value := _OTHER_TYPE.search(last):
+        return f"--config: the field {value[1]!r} is {value[2]!r}: give a value of type {value[3]}"
+    if "has no attribute 'get_config'" in last:
+        return f"--config: the file must define get_config(), to return {_CONFIG}"
+    return f"--config: {last}"
 
 
 def _print_help(program: str, description: str, usage: str) -> None:
@@ -66,7 +83,11 @@ def run(main: "Callable[[Experiment, Workdir], None]", description: str) -> None
 
     def check_config() -> None:
         if config_flag.value is not None:
-            config_flag.value.lock()  # a file that cannot be read fails when it is first used
+            # a file that cannot be read fails when it is first used
+            lock = getattr(config_flag.value, "lock", None)
+            if lock is None:
+                raise TypeError(f"get_config() must return {_CONFIG}")
+            lock()
 
     def call(arguments: list[str]) -> None:
         if arguments:

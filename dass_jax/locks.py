@@ -10,6 +10,9 @@ from typing import TextIO
 from dass_jax.console import console
 from dass_jax.errors import UserError, writing
 
+# as often a folder may be removed by others while it is being locked
+_ATTEMPTS = 100
+
 
 def _try_lock(file: TextIO) -> bool:
     """Whether the lock of an open file could be had at once.
@@ -65,16 +68,19 @@ def only_process(folder: pathlib.Path) -> Iterator[None]:
 
 def _locked_file(folder: pathlib.Path, lock: pathlib.Path) -> TextIO:
     """The open file at this path of the folder, locked."""
+    attempts = 0
     while True:
+        attempts += 1
         with writing(folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 # network file systems lock only files that are open for writing
                 file = lock.open("a")
             except (FileExistsError, FileNotFoundError):
-                if os.path.lexists(folder) and not folder.is_dir():
+                # another process has just removed the empty folder; again and again, it is a link
+                # to nothing that stands above it
+                if attempts > _ATTEMPTS or (os.path.lexists(folder) and not folder.is_dir()):
                     raise
-                # another process has just removed the empty folder
                 continue
         with contextlib.ExitStack() as stack:
             stack.enter_context(file)

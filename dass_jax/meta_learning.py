@@ -105,16 +105,17 @@ class MetaState(NamedTuple):
 
 
 def _optimizer(config: MetaConfig) -> optax.GradientTransformation:
-    if config.optimizer == "sgd":
-        return optax.sgd(config.learning_rate)
-    return optax.adamw(
-        config.learning_rate,
-        weight_decay=config.weight_decay,
-        mask=lambda learned: Learned(
+    def decayed(learned: Learned) -> Learned:
+        return Learned(
             jax.tree.map(lambda _: True, learned.params),
             jax.tree.map(lambda _: False, learned.inner_lr),
-        ),
-    )
+        )
+
+    if config.optimizer == "sgd":
+        # without momentum, it is the same whether the gradient or the parameters decay
+        decay = optax.add_decayed_weights(config.weight_decay, decayed)
+        return optax.chain(decay, optax.sgd(config.learning_rate))
+    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=decayed)
 
 
 def correlation_loss(

@@ -272,10 +272,11 @@ def meta_train(
     """
     check_tasks(training, "training")
     check_tasks(selecting, "selecting")
-    if config.support_students >= training.valid.shape[1]:
+    fewest = int(training.valid.sum(axis=1).min())
+    if config.support_students >= fewest:
         raise UserError(
-            f"support_students is {config.support_students}, but tasks have "
-            f"{training.valid.shape[1]} students: leave some to predict"
+            f"support_students is {config.support_students}, but a task has {fewest} students: "
+            "leave some to predict"
         )
     if progress is None:
         progress = init_progress(predictor, training, config)

@@ -100,14 +100,16 @@ def calibrate(
     residuals = (accuracies - np.nanmean(predictions, axis=0)) / units
     level, left_out = fit_level(facts, np.mean(residuals, axis=1, where=valid), groups)
     units, errors = units[valid], np.abs(residuals - left_out[:, None])[valid] * units[valid]
-    spread = np.nanstd(predictions, axis=0)[valid]
+    judges = np.isfinite(predictions).sum(axis=0)[valid]
+    # what some tasks' judges agree on says nothing of those that have a single one
+    spread_weight = float(judges.min() > 1)
+    spread = spread_weight * np.nanstd(predictions, axis=0)[valid]
     excess = np.mean((errors / units) ** 2 - (spread / units) ** 2)
     # not zero, or members that agree by chance would promise certainty
     common_error = math.sqrt(max(excess, 1e-4))
     scores = np.sort(errors / _deviations(spread, common_error, units))
     rank = min(math.ceil((len(scores) + 1) * COVERAGE), len(scores))
-    judges = np.isfinite(predictions).sum(axis=0)[valid]
-    return Calibration(common_error, float(scores[rank - 1]), float(judges.min() > 1), level)
+    return Calibration(common_error, float(scores[rank - 1]), spread_weight, level)
 
 
 def with_intervals(

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from dass_jax import cost, resnet
-from dass_jax.baselines import inherited, naswot, synflow
+from dass_jax.baselines import combined, inherited, naswot, synflow
 from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.data.augmentation import normalize
@@ -256,6 +256,16 @@ def test_random_weights_are_those_of_students_that_inherit_nothing():
 def test_two_scores_together_rank_by_their_mean_rank():
     ranks = [stats.rankdata(scores(name)) for name in ("parameters", "KD loss, recalibrated")]
     np.testing.assert_array_equal(scores("parameters and KD loss"), np.mean(ranks, axis=0))
+
+
+def test_a_student_without_a_score_ranks_last_and_leaves_the_others_alone(monkeypatch):
+    losses = np.arange(len(NAMES), dtype=float)
+    losses[1] = np.nan
+    monkeypatch.setattr(combined, "recalibrated_negative_kd_loss", lambda _: losses)
+    found = BASELINES["parameters and KD loss"](CANDIDATES)
+    ranks = stats.rankdata(np.where(np.isnan(losses), -1.0, losses))
+    expected = np.mean([stats.rankdata(scores("parameters")), ranks], axis=0)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_few_baselines_look_at_records():

@@ -109,6 +109,7 @@ def assert_one_line(name, arguments, message, workdir):
         ("search", ["--tsk=digits"], "Unknown command line flag 'tsk'"),
         ("meta_train", ["--config.nonsense=1"], "--config: there is no field 'nonsense'"),
         ("distill", ["--config.kd.sdg.epochs=1"], "--config: there is no field 'sdg'"),
+        ("search", ["--config.seeed=1"], "no field 'seeed': did you mean 'seed'?"),
         ("build_database", ["--config.kd.sgd.epochs=abc"], "flag --config.kd.sgd.epochs=abc: "),
         ("build_database", ["--config.kd=3"], "flag --config.kd=3: "),
         ("train_teacher", ["digits"], "unexpected argument 'digits': see train_teacher.py --help"),
@@ -205,8 +206,12 @@ def test_a_mistake_is_one_line_and_changes_nothing(tmp_path, name, arguments, me
         ("def get_config(:\n", "--config: invalid syntax (mine.py, line 1)"),
         ("import no_such_module\n", "--config: No module named 'no_such_module'"),
         ("def get_config():\n    raise TypeError('first\\nlast')\n", "--config: last"),
-        ("get = 1\n", "has no attribute 'get_config'"),
-        ("def get_config():\n    return {}\n", "--config: 'dict' object has no attribute"),
+        ("get = 1\n", "--config: the file must define get_config()"),
+        ("def get_config():\n    return {}\n", "--config: get_config() must return what"),
+        (
+            LIGHT.replace("return", "config =") + "    config.kd.sgd.epochs = '4'\n",
+            "--config: the field 'epochs' is '4': give a value of type int",
+        ),
     ],
 )
 def test_a_broken_configuration_file_is_one_line(tmp_path, source, message):

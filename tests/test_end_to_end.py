@@ -848,6 +848,14 @@ def check_that_changes_are_scored(again, predictors, monkeypatch, capsys):
         again(predictors=predictors)
 
 
+def test_a_dataset_encoder_needs_equally_many_images_of_all_tasks(experiment, copied):
+    settings = dataclasses.replace(experiment.predictor, inputs="AD", probe_images=10_000)
+    wanting = dataclasses.replace(experiment, predictor=settings)
+    specs = experiment.with_role("meta_train")
+    with pytest.raises(UserError, match=r"of 10000: lower predictor\.probe_images"):
+        source_tasks.labelled_tasks(wanting, copied, specs)
+
+
 @pytest.mark.parametrize("name", ["parameters", "ours and 8 students"])
 def test_predictors_cannot_have_the_names_of_other_methods(name, experiment, copied, tmp_path):
     with pytest.raises(UserError, match=f"'{name}' is the name of another method"):

@@ -7,9 +7,12 @@ import pytest
 from scipy import stats
 
 from dass_jax.baselines.measured import SHORT_DISTILLATION
+from dass_jax.data.tasks import TaskSpec
+from dass_jax.database import StudentRecord
+from dass_jax.experiment import Experiment
 from dass_jax.predictor.inputs import StudentInputs
 from dass_jax.uncertainty import Prediction
-from dass_jax.workflow import comparison, evaluate, evaluation_report
+from dass_jax.workflow import comparison, evaluate, evaluation, evaluation_report
 from dass_jax.workflow.evaluate import Scores, UnseenTask
 from dass_jax.workflow.scorer import Scorer
 
@@ -117,6 +120,36 @@ def test_tasks_with_noisy_labels_are_set_apart(tasks):
     clear, unclear = evaluation_report.split_by_retest([*tasks, noisy, unknown])
     assert [task.name for task in clear] == ["birds", "cars", "dots", "once"]
     assert [task.name for task in unclear] == ["noise"]
+
+
+def record(student_id, replicate):
+    return StudentRecord(
+        "digits", student_id, replicate, [1], [[4]], 1, 1,
+        0.1, 0.1, 0.1, 0.1, [1], [0.1], 1.0, False, 1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stopped", "counted", "said"),
+    [
+        (4, [4, 4], []),
+        (2, [4], ["replicate 1 of digits lacks 2 of 4 students and is left out"]),
+        (0, [4], []),
+    ],
+)
+def test_a_replicate_that_was_stopped_does_not_count(stopped, counted, said, capsys):
+    spec = TaskSpec("digits", "meta_test", "digits", students=4, replicates=2)
+    experiment = Experiment(tasks=(spec,))
+    records = [record(i, 0) for i in range(4)] + [record(i, 1) for i in range(stopped)]
+    found = evaluate.by_replicate(evaluation._measured(experiment, spec, records))
+    assert [len(row) for row in found] == counted
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(text in printed for text in said)
+    assert ("Note" in printed) == bool(said)
+    # the first one is all that there is, and is said to be unfinished
+    found = evaluation._measured(experiment, spec, records[:3])
+    assert len(found) == 3
+    assert "1 of 4 students of digits are not measured yet" in capsys.readouterr().out
 
 
 class Interpolator(Scorer):

@@ -121,8 +121,15 @@ def test_folds_that_leave_a_task_out_are_refused(members, tasks, count, message)
 
 def test_a_support_that_leaves_nothing_to_predict_is_refused():
     config = dataclasses.replace(CONFIG, support_students=10)
-    with pytest.raises(UserError, match="support_students is 10, but tasks have 10 students"):
+    with pytest.raises(UserError, match="support_students is 10, but a task has 10 students"):
         meta_training.meta_train(PREDICTOR, TASKS, TASKS, config)
+    # a task of fewer students would have no query, and would never be learned from
+    valid = np.array(TASKS.valid)
+    valid[0, 4:] = False
+    fewer = TASKS._replace(valid=valid)
+    config = dataclasses.replace(CONFIG, support_students=4)
+    with pytest.raises(UserError, match="support_students is 4, but a task has 4 students"):
+        meta_training.meta_train(PREDICTOR, fewer, TASKS, config)
 
 
 def test_a_task_has_no_say_in_the_evaluation_that_judges_it():

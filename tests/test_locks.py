@@ -105,6 +105,6 @@ def test_a_file_that_its_last_holder_removed_is_no_lock(tmp_path, monkeypatch, l
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    for folder in (tmp_path / "link", tmp_path / "file"):
+    for folder in (tmp_path / "link", tmp_path / "link" / "below", tmp_path / "file"):
         with pytest.raises(UserError, match="File exists"), only_process(folder):
             pytest.fail("it went on")

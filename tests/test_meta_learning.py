@@ -382,6 +382,17 @@ def test_correlation_loss_where_all_are_equal():
     assert float(gradient @ spread) < 0
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_parameters_decay_and_inner_learning_rates_do_not(optimizer):
+    config = MetaConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
+    learned = Learned({"kernel": jnp.ones(3)}, {"kernel": jnp.ones(())})
+    still = jax.tree.map(jnp.zeros_like, learned)
+    transform = meta_learning._optimizer(config)
+    updates, _ = transform.update(still, transform.init(learned), learned)
+    np.testing.assert_allclose(updates.params["kernel"], -0.05, rtol=1e-6)
+    np.testing.assert_array_equal(updates.inner_lr["kernel"], 0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -81,6 +81,13 @@ def test_a_diverged_student_is_not_chosen_and_teaches_nothing():
     assert verification.renew(Adapting(), RANKED, np.full(2, np.nan)) is None
 
 
+def test_where_all_verified_candidates_diverged_none_is_chosen():
+    spec = TaskSpec("digits", "meta_test", "digits")
+    verification.require_sound(spec, results(None, 0.1))
+    with pytest.raises(UserError, match="the 2 candidates of digits that were to be verified"):
+        verification.require_sound(spec, results(None, None))
+
+
 def test_who_takes_no_inner_steps_learns_nothing_from_measurements():
     still = Adapting()
     still.adapts = False
@@ -120,10 +127,9 @@ def test_the_recipe_of_a_search_has_all_that_decides_about_it():
     spec = TaskSpec("digits", "meta_test", "digits")
     none = Experiment(tasks=(spec,))
     longer = dataclasses.replace(none.kd, sgd=dataclasses.replace(none.kd.sgd, epochs=7))
-    # what candidates are verified by matters to those who verify
-    assert recipe(none) == recipe(dataclasses.replace(none, kd=longer))
-    some = dataclasses.replace(none, search=SearchConfig(verify=2))
-    assert recipe(some) != recipe(dataclasses.replace(some, kd=longer))
+    # its number of steps is among what predictions depend on
+    assert recipe(none) != recipe(dataclasses.replace(none, kd=longer))
+    assert recipe(none) != recipe(dataclasses.replace(none, search=SearchConfig(verify=2)))
     for changed in ({"predictor": "q"}, {"records": "s"}):
         assert recipe(none) != recipe(none, **changed)
     assert recipe(none, device="a CPU") != recipe(none, device="a GPU")

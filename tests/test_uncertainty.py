@@ -91,6 +91,25 @@ def test_a_spread_that_nobody_calibrated_does_not_count():
     assert np.mean(errors <= widths[0] * units / 0.7) == pytest.approx(COVERAGE, abs=0.03)
 
 
+def test_with_a_single_judge_of_some_tasks_all_students_are_covered():
+    """Ten members hold one of seven tasks each, so that four tasks have one judge and three two."""
+    rng = np.random.default_rng(0)
+    members, *known = labelled(rng, 7, 30)
+    members = np.concatenate([members, members, members, members])[:10]
+    members = members + 0.1 * rng.normal(size=members.shape)
+    judges = np.arange(10)[:, None] % 7 == np.arange(7)
+    judged = np.where(judges[:, :, None], members, np.nan)
+    calibration = calibrate(judged, *known)
+    accuracies, _, teacher, chance, facts, _ = known
+    covered = []
+    for task in range(7):
+        own = members[judges[:, task], task]
+        prediction = with_intervals(calibration, own, teacher[task], chance[task], facts[task])
+        covered.append(np.abs(prediction.mean - accuracies[task]) <= prediction.half_width)
+    # by construction, as these are the students that it was calibrated on
+    assert np.mean(covered) >= COVERAGE - 1e-9
+
+
 def test_a_calibration_is_read_as_it_was_written():
     rng = np.random.default_rng(0)
     calibration = calibrate(*labelled(rng, 20, 10, slope=0.3))

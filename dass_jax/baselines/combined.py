@@ -10,6 +10,7 @@ from scipy import stats
 from dass_jax.baselines.candidates import Candidates
 from dass_jax.baselines.counts import num_params
 from dass_jax.baselines.inherited import recalibrated_negative_kd_loss
+from dass_jax.metrics import finite_scores
 
 
 def size_and_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:
@@ -22,4 +23,4 @@ def size_and_kd_loss(candidates: Candidates) -> Float[np.ndarray, " N"]:
       One score per student, which depends on the others.
     """
     scores = (num_params(candidates), recalibrated_negative_kd_loss(candidates))
-    return np.mean([stats.rankdata(values) for values in scores], axis=0)
+    return np.mean([stats.rankdata(finite_scores(values)) for values in scores], axis=0)

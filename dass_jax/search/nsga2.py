@@ -24,7 +24,7 @@ _WITHOUT_NEWS = 10
 class _Genes(Problem):
     """Integer genes: the depth of each stage, then the rank of each block's width.
 
-    Minimises the negative prediction and the share of the limited cost, subject to the budget.
+    Minimises the negative prediction and the limited cost, subject to the budget.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """How students are searched for."""
 
 import dataclasses
+import math
 from typing import Any
 
 from dass_jax.budget import Budget, Costs, Limit, parse_limit
@@ -102,5 +103,7 @@ class SearchConfig:
             if getattr(teacher, name) is None:
                 continue
             absolute = limit.absolute(float(getattr(teacher, name)))
-            limits[name] = float(absolute) if name == "latency" else int(absolute)
+            # 2.01M, say, is a little less as a product of floats
+            whole = math.floor(absolute * (1 + 1e-12))
+            limits[name] = float(absolute) if name == "latency" else whole
         return Budget(**limits)

@@ -57,12 +57,14 @@ class MeasuredStudents(NamedTuple):
 
     Attributes:
       spec: The task.
+      images: Its images.
       teacher: Its teacher.
       candidates: The students before training, with the last replicate's records.
       replicates: The records of students that every replicate has.
     """
 
     spec: TaskSpec
+    images: prepare.TaskImages
     teacher: TeacherResult
     candidates: Candidates
     replicates: Sequence[Sequence[db.StudentRecord]]
@@ -181,7 +183,7 @@ def score_predictor(
     """
     replicates, architectures = students.replicates, students.candidates.students.architectures
     ids = students.candidates.students.student_ids
-    scorer = make_scorer(predictor, students.spec, students.teacher, batch_size=len(ids))
+    scorer = make_scorer(predictor, students.spec, students.teacher, len(ids), students.images)
     measured = test_accuracies(replicates)
     prediction, seconds = _timed(functools.partial(scorer, architectures, ids))
     inside = np.abs(prediction.mean - measured) <= prediction.half_width
@@ -226,4 +228,4 @@ def measured_students(
     candidates = baseline_candidates(
         experiment, spec, images, teacher, architectures, ids, found[-1]
     )
-    return MeasuredStudents(spec, teacher, candidates, found)
+    return MeasuredStudents(spec, images, teacher, candidates, found)

@@ -95,7 +95,7 @@ def _scored(
 ) -> UnseenTask:
     """A task's scores; of an earlier run where they depend on nothing that has changed since."""
     db.check_task(database, spec.name, student_recipe(experiment, spec, experiment.kd))
-    records = db.read_records(database, spec.name)
+    records = _measured(experiment, spec, db.read_records(database, spec.name))
     replicates = evaluate.by_replicate(records)
     if len(replicates[0]) < 3:
         raise UserError(f"task {spec.name} has fewer than three measured students")
@@ -105,11 +105,35 @@ def _scored(
     return UnseenTask(
         spec.name,
         evaluate.test_accuracies(replicates),
-        retest_correlation(records, spec.role),
+        # test accuracies are what is ranked, whatever the task was meant for
+        retest_correlation(records, "meta_test"),
         prepare.teacher_test_accuracy(workdir, spec),
         1 / checkpoints.read_metadata(workdir.teacher(spec.name) / "checkpoint")["num_classes"],
         scores,
     )
+
+
+def _measured(
+    experiment: Experiment, spec: TaskSpec, records: Sequence[db.StudentRecord]
+) -> list[db.StudentRecord]:
+    """The records of a task without replicates that were stopped before their last student."""
+    students = {record.student_id for record in records if record.replicate == 0}
+    wanted = experiment.database_of(spec).students_per_task
+    if missing := db.missing_students(records, 0, wanted):
+        console.print(
+            f"Note: {len(missing)} of {wanted} students of {spec.name} are not measured yet: "
+            "bin/build_database.py goes on"
+        )
+    stopped = set()
+    for number in sorted({record.replicate for record in records}):
+        found = {record.student_id for record in records if record.replicate == number}
+        if lacking := students - found:
+            stopped.add(number)
+            console.print(
+                f"Note: replicate {number} of {spec.name} lacks {len(lacking)} of "
+                f"{len(students)} students and is left out: bin/build_database.py goes on"
+            )
+    return [record for record in records if record.replicate not in stopped]
 
 
 class _Group(NamedTuple):

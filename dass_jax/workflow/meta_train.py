@@ -44,6 +44,8 @@ from dass_jax.workflow.training_log import event_writer, write_history
 
 # validation and test accuracies of the same networks
 OTHER_IMAGES = "other images"
+# how to have a predictor of these settings beside the one that is there
+_OTHERWISE = "choose another folder with --predictor"
 
 
 class _Tasks(NamedTuple):
@@ -99,7 +101,9 @@ def run_meta_training(
     folder = folder or workdir.predictor
     recipe = _recipe(experiment, workdir)
     if checkpoints.exists(folder / "checkpoint"):
-        metadata = checkpoints.require_recipe(folder / "checkpoint", "the predictor", recipe)
+        metadata = checkpoints.require_recipe(
+            folder / "checkpoint", "the predictor", recipe, otherwise=_OTHERWISE
+        )
         console.print(f"predictor: done before, in {folder}")
     else:
         metadata = _train(experiment, workdir, folder, recipe)
@@ -210,7 +214,7 @@ def _read_progress(
     saved = folder / "progress"
     if not checkpoints.exists(saved):
         return fresh, [], 0.0
-    checkpoints.require_recipe(saved, "the unfinished predictor", recipe)
+    checkpoints.require_recipe(saved, "the unfinished predictor", recipe, otherwise=_OTHERWISE)
     progress, metadata = checkpoints.restore(saved, fresh)
     return jax.tree.map(jnp.asarray, progress), metadata["history"], metadata["seconds"]
 

@@ -115,9 +115,9 @@ def search_recipe(
     """
     recipe = student_recipe(experiment, spec, experiment.final) | {
         "search": plain(experiment.search),
+        # what is predicted, and what candidates are verified by
+        "predicted_kd": student_recipe(experiment, spec, experiment.kd)["kd"],
         "predictor": predictor,
         "records": records,
     }
-    if experiment.search.verify:
-        recipe["verification"] = student_recipe(experiment, spec, experiment.kd)["kd"]
     return recipe if device is None else recipe | {"device": device}

@@ -14,6 +14,7 @@ from dass_jax.teacher import TeacherResult
 from dass_jax.workdir import Workdir
 from dass_jax.workflow import prepare
 from dass_jax.workflow.predictors import TrainedPredictor
+from dass_jax.workflow.prepare import TaskImages
 from dass_jax.workflow.recipes import student_recipe
 from dass_jax.workflow.scorer import predict_students
 
@@ -37,6 +38,7 @@ def compare_recorded(
     experiment: Experiment,
     workdir: Workdir,
     spec: TaskSpec,
+    images: TaskImages,
     teacher: TeacherResult,
     predictor: TrainedPredictor,
 ) -> dict[str, Any] | None:
@@ -46,6 +48,7 @@ def compare_recorded(
       experiment: The settings.
       workdir: Where the database lies.
       spec: The task.
+      images: Its images.
       teacher: Its teacher.
       predictor: The predictor.
 
@@ -63,7 +66,7 @@ def compare_recorded(
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)
     ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(predictor, spec, teacher, architectures, ids)
+    predicted = predict_students(predictor, spec, teacher, architectures, ids, images)
     scores = {"predictor": predicted.mean} | {
         name: baseline(records) for name, baseline in RECORDED.items()
     }

@@ -21,6 +21,7 @@ from dass_jax.search_space import Architecture
 from dass_jax.teacher import TeacherResult
 from dass_jax.uncertainty import Prediction, level_of, with_intervals
 from dass_jax.workflow.predictors import TrainedPredictor
+from dass_jax.workflow.prepare import TaskImages
 from dass_jax.workflow.task_arrays import TaskContext, embed_students, task_context, task_of
 
 BATCH_SIZE = 128
@@ -175,16 +176,18 @@ def make_scorer(
     spec: TaskSpec,
     teacher: TeacherResult,
     batch_size: int = BATCH_SIZE,
+    images: TaskImages | None = None,
 ) -> Scorer:
     """Adapts a predictor to a task by its teacher.
 
     Args:
       predictor: The predictor as it was saved.
-      spec: The task; its images are read.
+      spec: The task.
       teacher: Its teacher.
       batch_size: Students that are scored together.
+      images: The task's, if they are at hand.
     """
-    context = task_context(predictor.settings, spec, teacher)
+    context = task_context(predictor.settings, spec, teacher, images)
     return Scorer(predictor, context, _adapt(predictor, context), batch_size)
 
 
@@ -194,7 +197,11 @@ def predict_students(
     teacher: TeacherResult,
     architectures: Architecture,
     student_ids: Int[np.ndarray, " K"],
+    images: TaskImages | None = None,
 ) -> Prediction:
-    """Adapts a predictor to a task and scores K students of it, all together."""
-    scorer = make_scorer(predictor, spec, teacher, batch_size=len(student_ids))
+    """Adapts a predictor to a task and scores K students of it, all together.
+
+    The arguments are those of ``make_scorer``, the architectures and their numbers.
+    """
+    scorer = make_scorer(predictor, spec, teacher, len(student_ids), images)
     return scorer(architectures, student_ids)

@@ -184,7 +184,8 @@ def _rank(task: _Task) -> _Ranking:
     with task.progress.phase("search"):
         size = min(BATCH_SIZE, config.step)
         scorer = CandidateScorer(
-            make_scorer(task.predictor, task.spec, task.teacher, size), keep=bool(config.verify)
+            make_scorer(task.predictor, task.spec, task.teacher, size, task.images),
+            keep=bool(config.verify),
         )
         problem = SearchProblem(model, budget, scorer)
         key = task_key(experiment.seed, task.spec.name, Stream.CANDIDATES)
@@ -249,7 +250,9 @@ def _distil(task: _Task, ranking: _Ranking, verified: Verified) -> dict[str, Any
     with task.progress.phase("comparison"):
         rivals = choose_rivals(experiment, spec, ranking.problem, task.images, task.teacher)
         predicted = predict_rivals(ranking.scorer.scorer, rivals)
-        measured = compare_recorded(experiment, workdir, spec, task.teacher, task.predictor)
+        measured = compare_recorded(
+            experiment, workdir, spec, task.images, task.teacher, task.predictor
+        )
     describe = functools.partial(costs_of, model)
     distilled = distil_rivals(experiment, workdir, spec, assignment, rivals, describe)
     others = [entry | own for entry, own in zip(distilled, predicted, strict=True)]

@@ -79,6 +79,12 @@ def _unlabelled(
     if kept is not None and here in (None, kept.origin):
         return kept
     images = prepare.load_images(experiment, spec)
+    number, wanted = len(images.train.labels), experiment.predictor.probe_images
+    if "D" in experiment.predictor.inputs and number < wanted:
+        raise UserError(
+            f"the predictor's input D takes equally many images of every source task, and "
+            f"{spec.name} has {number} of {wanted}: lower predictor.probe_images"
+        )
     teacher = prepare.load_teacher(experiment, workdir, spec, images)
     context = task_context(experiment, spec, teacher, images)
     ids = db.column(records, "student_id").astype(np.int32)

@@ -7,6 +7,7 @@ import numpy as np
 
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.distillation import Assignment, DistillConfig
+from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.recipe import digest
 from dass_jax.search.problem import Scored
@@ -112,6 +113,19 @@ def accuracies(results: list[Result]) -> np.ndarray:
     )
 
 
+def require_sound(spec: TaskSpec, results: list[Result]) -> None:
+    """Refuses to choose among candidates of which none is known to be of any use.
+
+    Raises:
+      UserError: If all of them diverged.
+    """
+    if all(result["diverged"] for result in results):
+        raise UserError(
+            f"the {len(results)} candidates of {spec.name} that were to be verified diverged: "
+            "lower kd.sgd.learning_rate, or verify more of them (--verify)"
+        )
+
+
 def renew(scorer: CandidateScorer, ranked: Scored, measured: np.ndarray) -> Prediction | None:
     """What is predicted of all candidates after the predictor was adapted to the measured ones.
 
@@ -172,8 +186,12 @@ def verify(
       scorer: What predicted the candidates.
       ranked: All candidates, best first.
       count: How many to measure.
+
+    Raises:
+      UserError: If all of them diverged.
     """
     results = measure(experiment, workdir, spec, given, ranked.take(np.arange(count)))
+    require_sound(spec, results)
     # few epochs are another scale than that of the predictions
     renewed = None if is_shortened(experiment) else renew(scorer, ranked, accuracies(results))
     return rerank(ranked, results, renewed)
