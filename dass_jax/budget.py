@@ -113,6 +113,11 @@ def parse_limit(name: str, text: str) -> Limit:
         unit = None
     if unit == "%" and 0 < number <= 100:
         return Limit(number / 100, is_share=True)
+    if name != "latency" and unit == "" and 0 < number < 1:
+        raise UserError(
+            f"max_{name} is {text!r}, less than one: write {100 * number:g}% for a share of the "
+            "teacher's"
+        )
     if unit in _UNITS[name] and 0 < (value := number * _UNITS[name][unit]) < math.inf:
         return Limit(value, is_share=False)
     units = ", ".join(filter(None, _UNITS[name]))

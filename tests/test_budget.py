@@ -43,6 +43,12 @@ def test_shares_of_the_teacher(text, share):
     assert limit.absolute(1000) == pytest.approx(1000 * share)
 
 
+def test_a_share_without_its_sign_is_not_taken_for_a_number():
+    with pytest.raises(UserError, match=r"max_flops is '0\.5', less than one: write 50%"):
+        parse_limit("flops", "0.5")
+    assert parse_limit("flops", "0.5M").absolute(1.0) == 500_000
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

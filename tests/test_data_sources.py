@@ -177,6 +177,9 @@ def test_data_dir_is_searched(tmp_path, monkeypatch):
         ("cub200_2012", "did you mean 'cub200_2011'"),
         ("dtd/split11", "dtd has no variant 'split11'; its variants: split1, split2"),
         ("cifar10x", "did you mean 'cifar10'"),
+        # a file that is missing is no other dataset
+        ("cub200-2011.zip", "no such file here and DASS_DATA_DIR not set; give a path, digits"),
+        ("bird/", "give a path, digits"),
         ("", "no dataset ''"),
     ],
 )

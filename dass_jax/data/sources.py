@@ -245,11 +245,14 @@ def _prepared(name: str, folder: epath.Path) -> FileSource:
 
 def _unknown(source: str) -> str:
     folder = data_dir()
-    where = f"in {DATA_DIR_VARIABLE}={folder}" if folder else f"and {DATA_DIR_VARIABLE} not set"
-    known = {name: name for name in (DIGITS, *RELEASES, *catalog.catalog_names())}
-    for family in FAMILIES:
-        full_name = GENERATED_PREFIX + family
-        known |= {family: full_name, full_name: full_name}
+    where = f"nor in {DATA_DIR_VARIABLE}={folder}" if folder else f"and {DATA_DIR_VARIABLE} not set"
+    known = {}
+    # who names a file means none of the datasets that have names
+    if not source.endswith(("/", ".npz", *ARCHIVE_SUFFIXES)):
+        known = {name: name for name in (DIGITS, *RELEASES, *catalog.catalog_names())}
+        for family in FAMILIES:
+            full_name = GENERATED_PREFIX + family
+            known |= {family: full_name, full_name: full_name}
     if folder and folder.is_dir():
         known |= {child.name: child.name for child in folder.iterdir()}
     close = difflib.get_close_matches(source.lower(), known, n=1)
@@ -259,4 +262,4 @@ def _unknown(source: str) -> str:
         else f"give a path, {', '.join(('digits', *RELEASES))}, {GENERATED_PREFIX}FAMILY or a name "
         "of the TFDS catalog"
     )
-    return f"no dataset {source!r}: no such file {where}; {hint}"
+    return f"no dataset {source!r}: no such file here {where}; {hint}"

@@ -8,6 +8,7 @@ import jax
 
 from dass_jax import checkpoints, settings
 from dass_jax.adaptation import Learned
+from dass_jax.console import console
 from dass_jax.errors import UserError
 from dass_jax.experiment import Experiment
 from dass_jax.meta_training import init_states
@@ -59,6 +60,12 @@ def load_predictor(folder: pathlib.Path, experiment: Experiment) -> TrainedPredi
     # settings that came after it was saved have their defaults
     saved = metadata["interface"] | {"predictor": plain(own.predictor)}
     require_equal(f"the predictor in {path}", saved, predictor_interface(own))
+    learned_at = metadata["recipe"].get("image_size", experiment.image_size)
+    if learned_at != experiment.image_size:
+        console.print(
+            f"Note: the predictor in {path} learned from images of {learned_at} pixels, and here "
+            f"they have {experiment.image_size}: the accuracies that it predicts are not of these"
+        )
     module = AccuracyPredictor(own.predictor)
     learned, _ = checkpoints.restore(path, jax.eval_shape(lambda: _template(own, module)))
     calibration = read_calibration(metadata["calibration"])

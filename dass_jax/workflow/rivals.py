@@ -49,7 +49,8 @@ def check_rivals(names: tuple[str, ...]) -> None:
     known = [name for name in BASELINES if name not in MEASURING]
     for name in names:
         if name not in known:
-            raise UserError(f"search.rivals names {name!r}: choose from {', '.join(known)}")
+            choices = ", ".join(map(repr, known))
+            raise UserError(f"search.rivals names {name!r}: choose from {choices}")
 
 
 def choose_rivals(
