@@ -141,12 +141,12 @@ class _Group(NamedTuple):
 
     Attributes:
       recipe: What the scores depend on.
-      complete: How many scores there are if no method is left out; for a predictor, at least.
+      steps: How many methods it comes to.
       score: Scores students, and says the names of methods as it comes to them.
     """
 
     recipe: Recipe
-    complete: int
+    steps: int
     score: Callable[[MeasuredStudents, Callable[[str], None]], dict[str, Scores]]
 
 
@@ -191,21 +191,23 @@ def _scores(
     missing = [name for name, scores in kept.items() if scores is None]
     if old := [name for name in kept if name not in missing]:
         console.print(f"{spec.name}: scored before by {', '.join(old)}, in {path}")
+        left_out = set(evaluate.BASELINES) - set(kept["baselines"] or evaluate.BASELINES)
+        if left_out:
+            # for reasons that the recipe decides about, so none of them is tried again
+            console.print(f"{spec.name}: without {', '.join(sorted(left_out))}, as before")
     for name in missing:
         if change := what_changed(path, name, groups[name].recipe):
             console.print(f"{spec.name}: {name} is asked again, since {change}")
     if missing:
         students = evaluate.measured_students(experiment, workdir, spec, records)
-        steps = sum(groups[name].complete for name in missing)
+        steps = sum(groups[name].steps for name in missing)
         with progress_bar(f"scoring {spec.name}", steps) as advance:
             for name in missing:
                 found = groups[name].score(students, advance)
                 kept[name] = scores = {
                     method: own._replace(machine=machine()) for method, own in found.items()
                 }
-                # a baseline that was left out is tried again, and its reason told
-                if len(scores) >= groups[name].complete:
-                    keep_scores(path, name, scores, groups[name].recipe)
+                keep_scores(path, name, scores, groups[name].recipe)
     return {name: found for scores in kept.values() for name, found in (scores or {}).items()}
 
 
