@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,8 @@ from dass_jax.workflow.evaluate import UnseenTask
 LEAST_RETEST = 0.6
 # What stands for a task in the lines of the means.
 MEAN = "mean"
+# tasks side by side in the figure
+_PANELS = 5
 
 _MEASURES = ["Spearman", "Kendall", "Pearson", f"precision at {TOP}", "regret [points]"]
 _TASK_HEADER = ["method", *_MEASURES, "covered", "s/student"]
@@ -182,9 +185,13 @@ def as_csv(tasks: Sequence[UnseenTask], rows: Sequence[Row], summaries: Sequence
 def figure(tasks: Sequence[UnseenTask], rows: Sequence[Row]) -> Figure:
     """Spearman correlations with intervals, a panel for each task, the ceiling as a line."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    drawn = Figure(figsize=(1.5 + 2.6 * len(tasks), 1.2 + 0.28 * len(methods)), layout="tight")
-    panels = drawn.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axes, task in zip(panels, tasks, strict=True):
+    lines, columns = math.ceil(len(tasks) / _PANELS), min(len(tasks), _PANELS)
+    size = (1.5 + 2.6 * columns, lines * (1.2 + 0.28 * len(methods)))
+    drawn = Figure(figsize=size, layout="tight")
+    panels = drawn.subplots(lines, columns, sharey=True, squeeze=False).flat
+    for axes in panels[len(tasks) :]:
+        axes.remove()
+    for axes, task in zip(panels, tasks, strict=False):
         own = {row.method: row for row in rows if row.task == task.name}
         for place, method in enumerate(methods):
             if method not in own:
