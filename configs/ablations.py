@@ -23,10 +23,10 @@ others, so that its figure is of other tasks.) The evaluation on unseen tasks co
 predictor is the one that the verdict is about.
 
 ``paper`` is DaSS as published, ``paper_photographs`` the same on the sixteen splits of photographs
-alone, from which it learned most. ``metad2a`` stands for a predictor that knows nothing of
-distillation, as MetaD2A (Lee et al., ICLR 2021): architecture and dataset alone, accuracies as they
-are, no adaptation. Its dataset encoder sees the features of the task's own teacher, where MetaD2A
-has those of an ImageNet network.
+alone, with which it had ranked the first unseen tasks best. ``metad2a`` stands for a predictor that
+knows nothing of distillation, as MetaD2A (Lee et al., ICLR 2021): architecture and dataset alone,
+accuracies as they are, no adaptation. Its dataset encoder sees the features of the task's own
+teacher, where MetaD2A has those of an ImageNet network.
 """
 
 import pathlib

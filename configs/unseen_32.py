@@ -56,7 +56,7 @@ FRESH = {
 }
 
 # Tasks that no predictor had been evaluated on when the released one was frozen. They were chosen
-# without a look at any result, and no choice is to be made by what they show.
+# without a look at any result of theirs, and nothing was chosen by what they show.
 BLIND = {
     "quickdraw3": UNSEEN["quickdraw"] | {"classes": tuple(range(160, 253))},
     "quickdraw4": UNSEEN["quickdraw"] | {"classes": tuple(range(253, 345))},

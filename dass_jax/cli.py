@@ -56,7 +56,7 @@ def _explain(error: Exception) -> str:
         return f"--config: there is no field {field[1]!r}{meant}"
     if value := _OTHER_TYPE.search(last):
         return f"--config: the field {value[1]!r} is {value[2]!r}: give a value of type {value[3]}"
-    if "has no attribute 'get_config'" in last:
+    if last == "module 'config_config' has no attribute 'get_config'":
         return f"--config: the file must define get_config(), to return {_CONFIG}"
     return f"--config: {last}"
 

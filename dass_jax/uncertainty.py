@@ -6,8 +6,8 @@ conformal prediction (Papadopoulos et al., 2002; Angelopoulos and Bates, 2021) o
 selecting tasks. That is exact for students exchangeable with those, if all members judge them; an
 unseen task is a new one, so its coverage has to be measured. Where members hold tasks out, fewer
 judge a task than predict an unseen one, whose mean is better and whose spread is larger: such
-intervals are rather too wide. Where only one judges each task, nothing is known of the spread, and
-it is left out.
+intervals are rather too wide. Where only one judges some task, nothing is known of the spread
+there, and it is left out everywhere.
 
 Before that, predictions are moved by the level that facts of the task foretell, see ``level``; what
 counts as an error is what remains of a task whose own students did not set the level.

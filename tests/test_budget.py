@@ -69,7 +69,12 @@ def test_a_budget_is_absolute_in_the_end():
     assert config.budget(teacher) == Budget(int(0.3 * int(teacher.flops)), 1000, int(teacher.bytes))
     assert SearchConfig().budget(teacher) == Budget()
     # as they are written, though 2.01 * 1e6 is less than 2010000
-    for text, number in (("2.01M", 2_010_000), ("4.1M", 4_100_000), ("32.3k", 32_300)):
+    for text, number in (
+        ("2.01M", 2_010_000),
+        ("4.1M", 4_100_000),
+        ("32.3k", 32_300),
+        ("5T", 5 * 10**12),
+    ):
         assert SearchConfig(max_flops=text).budget(teacher) == Budget(flops=number)
     assert SearchConfig(max_params="1k", max_latency="50%").budget(teacher) == Budget(params=1000)
     timed = teacher._replace(latency=0.25)

@@ -172,7 +172,7 @@ def halve_files(folder):
 
 
 @pytest.mark.parametrize("part", ["arrays/d", "arrays", "metadata"])
-def test_damage_is_one_clear_line(tmp_path, part, caplog):
+def test_damage_is_one_clear_line(tmp_path, part, caplog, capfd):
     folder = tmp_path / "run"
     arrays = {str(i): np.arange(3.0) for i in range(50)}
     checkpoints.save(folder, 3, arrays, {"name": "a"})
@@ -188,6 +188,7 @@ def test_damage_is_one_clear_line(tmp_path, part, caplog):
     # arrays that were still being read when the first failed complain when they are collected
     gc.collect()
     assert not caplog.records
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -858,6 +858,14 @@ def test_a_dataset_encoder_needs_equally_many_images_of_all_tasks(experiment, co
         source_tasks.labelled_tasks(wanting, copied, specs)
 
 
+def test_a_predictor_of_another_image_size_is_said(experiment, copied, capsys):
+    load_predictor(copied.predictor, experiment)
+    assert "Note" not in capsys.readouterr().out
+    load_predictor(copied.predictor, dataclasses.replace(experiment, image_size=16))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "learned from images of 8 pixels, and here they have 16" in said
+
+
 @pytest.mark.parametrize("name", ["parameters", "ours and 8 students"])
 def test_predictors_cannot_have_the_names_of_other_methods(name, experiment, copied, tmp_path):
     with pytest.raises(UserError, match=f"'{name}' is the name of another method"):

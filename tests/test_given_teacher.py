@@ -134,7 +134,7 @@ def test_without_pytorch_the_error_says_what_to_install(tmp_path, monkeypatch):
         weights.read_state_dict(path)
 
 
-def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path, variables, caplog):
+def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path, variables, caplog, capfd):
     save_steps(tmp_path / "steps", None, variables)
     for path in (tmp_path / "steps" / "1000" / "default").rglob("*"):
         if path.is_file() and "METADATA" not in path.name:
@@ -146,6 +146,7 @@ def test_a_damaged_checkpoint_is_not_to_be_removed(tmp_path, variables, caplog):
     # arrays that were still being read when the first failed complain when they are collected
     gc.collect()
     assert not caplog.records
+    assert capfd.readouterr().err == ""
 
 
 class Harmful:

@@ -104,6 +104,7 @@ class SearchConfig:
                 continue
             absolute = limit.absolute(float(getattr(teacher, name)))
             # 2.01M, say, is a little less as a product of floats
-            whole = math.floor(absolute * (1 + 1e-12))
+            nearest = round(absolute)
+            whole = nearest if abs(nearest - absolute) < 1e-3 else math.floor(absolute)
             limits[name] = float(absolute) if name == "latency" else whole
         return Budget(**limits)

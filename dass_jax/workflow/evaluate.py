@@ -42,7 +42,7 @@ class Scores(NamedTuple):
       coverage: Share of the students whose test accuracy the interval of the prediction holds;
         None without intervals.
       saw_last: Whether it was made from the last replicate's measurements.
-      machine: Where it was asked, in words: whose seconds these are.
+      machine: Whose seconds these are, in words; empty if they are of distillation.
     """
 
     values: np.ndarray

@@ -10,7 +10,7 @@ import jax
 import dass_jax
 from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.baselines.registry import BASELINES
+from dass_jax.baselines.registry import BASELINES, MEASURING
 from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
@@ -64,16 +64,24 @@ def run_evaluation(
         raise UserError(f"{name!r} is the name of another method: give the predictor another one")
     loaded = {name: load_predictor(path, experiment) for name, path in predictors.items()}
     specs = (experiment.task(task),) if task else experiment.with_role("meta_test")
-    measured = [spec for spec in specs if db.read_records(database, spec.name)]
+    records = {
+        spec.name: _measured(experiment, spec, found)
+        for spec in specs
+        if (found := db.read_records(database, spec.name))
+    }
     for spec in specs:
-        if spec not in measured:
+        if spec.name not in records:
             console.print(f"{spec.name} has no measured students and is left out")
         for name, predictor in loaded.items():
             if spec.name in predictor.recipe["roles"]:
                 console.print(f"Note: {spec.name} is no unseen task, {name} was made with it.")
-    if not measured:
+    if not records:
         raise UserError(f"no unseen task has students in {database}: run bin/build_database.py")
-    tasks = [_scored(experiment, workdir, spec, loaded, database, output) for spec in measured]
+    tasks = [
+        _scored(experiment, workdir, spec, loaded, records[spec.name], database, output)
+        for spec in specs
+        if spec.name in records
+    ]
     clear, unclear = report.split_by_retest(tasks)
     rows, summaries = compare(clear) if clear else ([], [])
     if unclear:
@@ -81,7 +89,7 @@ def run_evaluation(
         console.print(f"Left out of the means, test-retest below {report.LEAST_RETEST}: {names}")
         rows = rows + compare(unclear)[0]
     report.print_report([*clear, *unclear], rows, summaries)
-    provenance = _provenance(loaded, [db.read_records(database, task.name) for task in tasks])
+    provenance = _provenance(loaded, list(records.values()))
     report.write_report(output, [*clear, *unclear], rows, summaries, provenance)
 
 
@@ -90,12 +98,12 @@ def _scored(
     workdir: Workdir,
     spec: TaskSpec,
     predictors: Mapping[str, TrainedPredictor],
+    records: Sequence[db.StudentRecord],
     database: pathlib.Path,
     output: pathlib.Path,
 ) -> UnseenTask:
     """A task's scores; of an earlier run where they depend on nothing that has changed since."""
     db.check_task(database, spec.name, student_recipe(experiment, spec, experiment.kd))
-    records = _measured(experiment, spec, db.read_records(database, spec.name))
     replicates = evaluate.by_replicate(records)
     if len(replicates[0]) < 3:
         raise UserError(f"task {spec.name} has fewer than three measured students")
@@ -116,7 +124,10 @@ def _scored(
 def _measured(
     experiment: Experiment, spec: TaskSpec, records: Sequence[db.StudentRecord]
 ) -> list[db.StudentRecord]:
-    """The records of a task without replicates that were stopped before their last student."""
+    """The records of a task, without replicates that have fewer than half of the students.
+
+    Students count that all replicates have, so one that was stopped early would leave few of them.
+    """
     students = {record.student_id for record in records if record.replicate == 0}
     wanted = experiment.database_of(spec).students_per_task
     if missing := db.missing_students(records, 0, wanted):
@@ -128,10 +139,13 @@ def _measured(
     for number in sorted({record.replicate for record in records}):
         found = {record.student_id for record in records if record.replicate == number}
         if lacking := students - found:
-            stopped.add(number)
+            what = "those students are left out"
+            if 2 * len(lacking) > len(students):
+                stopped.add(number)
+                what = "the replicate is left out"
             console.print(
                 f"Note: replicate {number} of {spec.name} lacks {len(lacking)} of "
-                f"{len(students)} students and is left out: bin/build_database.py goes on"
+                f"{len(students)} students, and {what}: bin/build_database.py goes on"
             )
     return [record for record in records if record.replicate not in stopped]
 
@@ -205,7 +219,8 @@ def _scores(
             for name in missing:
                 found = groups[name].score(students, advance)
                 kept[name] = scores = {
-                    method: own._replace(machine=machine()) for method, own in found.items()
+                    method: own._replace(machine=_where(method, own))
+                    for method, own in found.items()
                 }
                 keep_scores(path, name, scores, groups[name].recipe)
     return {name: found for scores in kept.values() for name, found in (scores or {}).items()}
@@ -222,6 +237,11 @@ def _identity(predictor: TrainedPredictor) -> dict[str, str]:
 def _digest_of(records: Sequence[Sequence[db.StudentRecord]]) -> str:
     """What tells these records of tasks from others."""
     return digest([db.records_digest(of_task) for of_task in records])
+
+
+def _where(method: str, scores: Scores) -> str:
+    """Whose seconds these are; what measures students spends its seconds where they are trained."""
+    return "" if scores.saw_last or method in MEASURING else machine()
 
 
 def machine() -> str:

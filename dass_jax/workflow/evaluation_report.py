@@ -101,13 +101,14 @@ def _described(task: UnseenTask) -> str:
 
 
 def _machines(rows: Sequence[Row]) -> str:
-    """Whose seconds the rows of a task hold; what was measured in training took them there."""
+    """Whose seconds the rows of a task hold, but for those of distillation."""
     methods: dict[str, list[str]] = {}
     for row in rows:
-        methods.setdefault(row.machine, []).append(row.method)
-    if len(methods) == 1:
-        return f"Seconds: {rows[0].machine}"
-    return "Seconds: " + "; ".join(f"{', '.join(own)}: {on}" for on, own in methods.items())
+        if row.machine:
+            methods.setdefault(row.machine, []).append(row.method)
+    by_number = sorted(methods, key=lambda machine: -len(methods[machine]))
+    first, *others = by_number or ["of distillation alone"]
+    return f"Seconds: {first}" + "".join(f"; of {', '.join(methods[o])}: {o}" for o in others)
 
 
 def split_by_retest(tasks: Sequence[UnseenTask]) -> tuple[list[UnseenTask], list[UnseenTask]]:
