@@ -540,11 +540,12 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
 
 def test_students_of_another_teacher_are_no_comparison(experiment, finished, monkeypatch, capsys):
     spec = experiment.task(UNSEEN)
-    teacher = prepare.load_teacher(experiment, finished, spec)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.load_teacher(experiment, finished, spec, images)
     predictor = load_predictor(finished.predictor, experiment)
     other = prepare.saved_origin(finished, spec) | {"images_digest": "0"}
     monkeypatch.setattr(prepare, "saved_origin", lambda workdir, spec: other)
-    assert compare_recorded(experiment, finished, spec, teacher, predictor) is None
+    assert compare_recorded(experiment, finished, spec, images, teacher, predictor) is None
     assert "come from another teacher, or from other images" in capsys.readouterr().out
 
 
