@@ -34,6 +34,7 @@ from dass_jax.runtime import set_up_jax
 from dass_jax.search_space import Architecture, ResNetSpace, unstack
 from dass_jax.teacher import TeacherResult
 from dass_jax.uncertainty import Calibration
+from dass_jax.workflow import prepare
 from dass_jax.workflow.predictors import TrainedPredictor
 from dass_jax.workflow.scorer import make_scorer
 from dass_jax.workflow.task_arrays import example_task
@@ -69,7 +70,8 @@ def engine(experiment: Experiment) -> Callable[[], None]:
     learned = init_states(module, tasks, experiment.meta).learned
     predictor = TrainedPredictor(module, learned, Calibration(0.1, 1.0), {}, experiment)
     spec = TaskSpec("benchmark", "meta_test", "generated:shapes")
-    scorer = make_scorer(predictor, spec, teacher, _BATCH.value)
+    images = prepare.load_images(experiment, spec)
+    scorer = make_scorer(predictor, spec, images, teacher, _BATCH.value)
     ids = np.arange(_CANDIDATES.value, dtype=np.int32)
 
     def run() -> None:

@@ -23,6 +23,16 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 _INTERRUPTED = 130
 
+# How ml_collections tells that there is no such field, and that a value is of another type.
+_NO_FIELD = re.compile(
+    r"""["'\\]+(\w+)["'\\]+(?:\\nDid you mean "(\w+)" instead of "\w+"\?["']*)?"""
+)
+_OTHER_TYPE = re.compile(
+    r"override field '(\w+)'.*?\. (.*) is of original type .* casted to type <class '(\w+)'>"
+)
+# What a configuration file has to give.
+_CONFIG = "what dass_jax.experiment.default_config() returns, with changes"
+
 
 def _program() -> str:
     return pathlib.Path(sys.argv[0]).name
@@ -32,16 +42,6 @@ def _fail(program: str, message: object) -> NoReturn:
     line = " ".join(str(message).split())
     sys.stderr.write(f"{program}: error: {line}\n")
     sys.exit(2)
-
-
-# How ml_collections tells that there is no such field, and that a value is of another type.
-_NO_FIELD = re.compile(
-    r"""["'\\]+(\w+)["'\\]+(?:\\nDid you mean "(\w+)" instead of "\w+"\?["']*)?"""
-)
-_OTHER_TYPE = re.compile(
-    r"override field '(\w+)'.*?\. (.*) is of original type .* casted to type <class '(\w+)'>"
-)
-_CONFIG = "what dass_jax.experiment.default_config() returns, with changes"
 
 
 def _explain(error: Exception) -> str:

@@ -526,13 +526,14 @@ def test_recorded_predictions_are_those_of_each_student_alone(experiment, finish
     measured = result["measured"]
     assert measured["students"] == len(records) == 4
     assert measured["measured"] == [record.test_accuracy for record in records]
-    teacher = prepare.load_teacher(experiment, finished, spec)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.load_teacher(experiment, finished, spec, images)
     predictor = load_predictor(finished.predictor, experiment)
     alone = []
     for record in records:
         students = stack([experiment.space.architecture(record.depths, record.widths)])
         ids = np.asarray([record.student_id], np.int32)
-        one = predict_students(predictor, spec, teacher, students, ids)
+        one = predict_students(predictor, spec, images, teacher, students, ids)
         alone.append(one.mean.item())
     np.testing.assert_allclose(measured["predicted"], alone, rtol=1e-5)
     assert len(set(alone)) > 1
@@ -558,17 +559,18 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, 
 
     monkeypatch.setattr(scorer_module, "embed_students", counted)
     spec = experiment.task(UNSEEN)
-    teacher = prepare.load_teacher(experiment, finished, spec)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.load_teacher(experiment, finished, spec, images)
     predictor = load_predictor(finished.predictor, experiment)
     students = jax.vmap(experiment.space.sample)(jax.random.split(jax.random.key(3), 5))
     ids = np.arange(5, dtype=np.int32)
-    candidates = CandidateScorer(make_scorer(predictor, spec, teacher, batch_size=2))
+    candidates = CandidateScorer(make_scorer(predictor, spec, images, teacher, batch_size=2))
     one_by_one = [candidates(rows(students, own), own) for own in np.split(ids, 5)]
     order, known, labels = np.asarray([3, 1, 0, 4, 2]), np.asarray([4, 1]), np.asarray([0.3, 0.7])
     assert embedded == [2] * 5
     renewed = candidates.renewed(order, known, labels)
     assert embedded == [2] * 5
-    scorer = make_scorer(predictor, spec, teacher, batch_size=5)
+    scorer = make_scorer(predictor, spec, images, teacher, batch_size=5)
     np.testing.assert_allclose(
         scorer(students, ids).mean, [one.mean.item() for one in one_by_one], rtol=1e-5
     )
@@ -585,12 +587,15 @@ def test_candidates_are_embedded_once_for_all_adaptations(experiment, finished, 
 def test_a_level_moves_all_predictions_of_a_task(experiment, finished):
     """Before and after students are measured, and by itself: it is no error to adapt to."""
     spec = experiment.task(UNSEEN)
-    teacher = prepare.load_teacher(experiment, finished, spec)
+    images = prepare.load_images(experiment, spec)
+    teacher = prepare.load_teacher(experiment, finished, spec, images)
     plain = load_predictor(finished.predictor, experiment)
     plain = plain._replace(calibration=plain.calibration._replace(level=Level()))
     moved = plain._replace(calibration=plain.calibration._replace(level=Level(0.5)))
     students, ids = stack([experiment.space.full()] * 2), np.arange(2)
-    scorers = [make_scorer(predictor, spec, teacher, batch_size=2) for predictor in (plain, moved)]
+    scorers = [
+        make_scorer(predictor, spec, images, teacher, batch_size=2) for predictor in (plain, moved)
+    ]
     distance = 0.5 * max(teacher.accuracy - 1 / 3, 0.02)
     embedded = scorers[0].embed(students, ids)
     before, after = (scorer.predict(embedded) for scorer in scorers)

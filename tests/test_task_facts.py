@@ -31,8 +31,9 @@ def test_a_task_says_what_its_students_get():
     spec = smoke.task("digits")
     variables = resnet.init(smoke.space, jax.random.key(0), num_classes=3)
     teacher = TeacherResult(variables, 0.4, epoch=1, curve=[], seconds=0.0)
-    told = task_context(smoke, spec, teacher).alone.facts
-    images = prepare.load_images(smoke, spec).train.labels
+    data = prepare.load_images(smoke, spec)
+    told = task_context(smoke, spec, data, teacher).alone.facts
+    images = data.train.labels
     sgd = smoke.kd.sgd
     steps = sgd.epochs * (len(images) // sgd.batch_size)
     np.testing.assert_allclose(10 ** told[0], steps, rtol=1e-5)

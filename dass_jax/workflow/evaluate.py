@@ -183,7 +183,7 @@ def score_predictor(
     """
     replicates, architectures = students.replicates, students.candidates.students.architectures
     ids = students.candidates.students.student_ids
-    scorer = make_scorer(predictor, students.spec, students.teacher, len(ids), students.images)
+    scorer = make_scorer(predictor, students.spec, students.images, students.teacher, len(ids))
     measured = test_accuracies(replicates)
     prediction, seconds = _timed(functools.partial(scorer, architectures, ids))
     inside = np.abs(prediction.mean - measured) <= prediction.half_width

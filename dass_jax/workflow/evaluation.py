@@ -10,7 +10,7 @@ import jax
 import dass_jax
 from dass_jax import checkpoints
 from dass_jax import database as db
-from dass_jax.baselines.registry import BASELINES, MEASURING
+from dass_jax.baselines.registry import BASELINES
 from dass_jax.console import console, progress_bar
 from dass_jax.data.tasks import TaskSpec
 from dass_jax.errors import UserError
@@ -64,23 +64,14 @@ def run_evaluation(
         raise UserError(f"{name!r} is the name of another method: give the predictor another one")
     loaded = {name: load_predictor(path, experiment) for name, path in predictors.items()}
     specs = (experiment.task(task),) if task else experiment.with_role("meta_test")
-    records = {
-        spec.name: _measured(experiment, spec, found)
-        for spec in specs
-        if (found := db.read_records(database, spec.name))
-    }
     for spec in specs:
-        if spec.name not in records:
-            console.print(f"{spec.name} has no measured students and is left out")
         for name, predictor in loaded.items():
             if spec.name in predictor.recipe["roles"]:
                 console.print(f"Note: {spec.name} is no unseen task, {name} was made with it.")
-    if not records:
-        raise UserError(f"no unseen task has students in {database}: run bin/build_database.py")
+    records = _records(experiment, database, specs)
     tasks = [
-        _scored(experiment, workdir, spec, loaded, records[spec.name], database, output)
-        for spec in specs
-        if spec.name in records
+        _scored(experiment, workdir, experiment.task(name), loaded, found, database, output)
+        for name, found in records.items()
     ]
     clear, unclear = report.split_by_retest(tasks)
     rows, summaries = compare(clear) if clear else ([], [])
@@ -91,6 +82,25 @@ def run_evaluation(
     report.print_report([*clear, *unclear], rows, summaries)
     provenance = _provenance(loaded, list(records.values()))
     report.write_report(output, [*clear, *unclear], rows, summaries, provenance)
+
+
+def _records(
+    experiment: Experiment, database: pathlib.Path, specs: Sequence[TaskSpec]
+) -> dict[str, list[db.StudentRecord]]:
+    """The records of the tasks that have any, by task.
+
+    Raises:
+      UserError: If none has.
+    """
+    records = {}
+    for spec in specs:
+        if found := db.read_records(database, spec.name):
+            records[spec.name] = _measured(experiment, spec, found)
+        else:
+            console.print(f"{spec.name} has no measured students and is left out")
+    if not records:
+        raise UserError(f"no unseen task has students in {database}: run bin/build_database.py")
+    return records
 
 
 def _scored(
@@ -218,8 +228,9 @@ def _scores(
         with progress_bar(f"scoring {spec.name}", steps) as advance:
             for name in missing:
                 found = groups[name].score(students, advance)
+                # what saw measurements spends its seconds where students are trained
                 kept[name] = scores = {
-                    method: own._replace(machine=_where(method, own))
+                    method: own if own.saw_last else own._replace(machine=machine())
                     for method, own in found.items()
                 }
                 keep_scores(path, name, scores, groups[name].recipe)
@@ -237,11 +248,6 @@ def _identity(predictor: TrainedPredictor) -> dict[str, str]:
 def _digest_of(records: Sequence[Sequence[db.StudentRecord]]) -> str:
     """What tells these records of tasks from others."""
     return digest([db.records_digest(of_task) for of_task in records])
-
-
-def _where(method: str, scores: Scores) -> str:
-    """Whose seconds these are; what measures students spends its seconds where they are trained."""
-    return "" if scores.saw_last or method in MEASURING else machine()
 
 
 def machine() -> str:

@@ -122,10 +122,9 @@ def print_report(
 ) -> None:
     """Prints a table for each task, and one of all methods over the tasks."""
     for task in tasks:
-        own_rows = [row for row in rows if row.task == task.name]
-        own = [_task_cells(row) for row in own_rows]
-        print_table(_described(task), _TASK_HEADER, own)
-        console.print(_machines(own_rows))
+        own = [row for row in rows if row.task == task.name]
+        print_table(_described(task), _TASK_HEADER, [_task_cells(row) for row in own])
+        console.print(_machines(own))
     if summaries:
         cells = [_summary_cells(summary) for summary in summaries]
         print_table("Mean over the tasks", _SUMMARY_HEADER, cells)
@@ -151,10 +150,9 @@ def markdown(
         lines += _markdown_table(_SUMMARY_HEADER, [_summary_cells(s) for s in summaries])
         lines.append("")
     for task in tasks:
-        own_rows = [row for row in rows if row.task == task.name]
-        own = [_task_cells(row) for row in own_rows]
-        lines += [_described(task), "", *_markdown_table(_TASK_HEADER, own), ""]
-        lines += [_machines(own_rows), ""]
+        own = [row for row in rows if row.task == task.name]
+        table = _markdown_table(_TASK_HEADER, [_task_cells(row) for row in own])
+        lines += [_described(task), "", *table, "", _machines(own), ""]
     lines += [f"* {name}: {value}" for name, value in provenance.items()]
     return "\n".join([*lines, ""])
 

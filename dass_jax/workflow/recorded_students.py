@@ -66,7 +66,7 @@ def compare_recorded(
     measured = db.column(records, "test_accuracy")
     architectures = db.architectures_of(experiment.space, records)
     ids = db.column(records, "student_id").astype(np.int32)
-    predicted = predict_students(predictor, spec, teacher, architectures, ids, images)
+    predicted = predict_students(predictor, spec, images, teacher, architectures, ids)
     scores = {"predictor": predicted.mean} | {
         name: baseline(records) for name, baseline in RECORDED.items()
     }

@@ -174,34 +174,34 @@ def _adapt(
 def make_scorer(
     predictor: TrainedPredictor,
     spec: TaskSpec,
+    images: TaskImages,
     teacher: TeacherResult,
     batch_size: int = BATCH_SIZE,
-    images: TaskImages | None = None,
 ) -> Scorer:
     """Adapts a predictor to a task by its teacher.
 
     Args:
       predictor: The predictor as it was saved.
       spec: The task.
+      images: Its images.
       teacher: Its teacher.
       batch_size: Students that are scored together.
-      images: The task's, if they are at hand.
     """
-    context = task_context(predictor.settings, spec, teacher, images)
+    context = task_context(predictor.settings, spec, images, teacher)
     return Scorer(predictor, context, _adapt(predictor, context), batch_size)
 
 
 def predict_students(
     predictor: TrainedPredictor,
     spec: TaskSpec,
+    images: TaskImages,
     teacher: TeacherResult,
     architectures: Architecture,
     student_ids: Int[np.ndarray, " K"],
-    images: TaskImages | None = None,
 ) -> Prediction:
     """Adapts a predictor to a task and scores K students of it, all together.
 
     The arguments are those of ``make_scorer``, the architectures and their numbers.
     """
-    scorer = make_scorer(predictor, spec, teacher, len(student_ids), images)
+    scorer = make_scorer(predictor, spec, images, teacher, batch_size=len(student_ids))
     return scorer(architectures, student_ids)

@@ -184,7 +184,7 @@ def _rank(task: _Task) -> _Ranking:
     with task.progress.phase("search"):
         size = min(BATCH_SIZE, config.step)
         scorer = CandidateScorer(
-            make_scorer(task.predictor, task.spec, task.teacher, size, task.images),
+            make_scorer(task.predictor, task.spec, task.images, task.teacher, size),
             keep=bool(config.verify),
         )
         problem = SearchProblem(model, budget, scorer)

@@ -86,7 +86,7 @@ def _unlabelled(
             f"{spec.name} has {number} of {wanted}: lower predictor.probe_images"
         )
     teacher = prepare.load_teacher(experiment, workdir, spec, images)
-    context = task_context(experiment, spec, teacher, images)
+    context = task_context(experiment, spec, images, teacher)
     ids = db.column(records, "student_id").astype(np.int32)
     architectures = db.architectures_of(experiment.space, records)
     task = task_of(context, embed_students(experiment, context, architectures, ids))

@@ -136,21 +136,19 @@ def _facts(
 def task_context(
     experiment: Experiment,
     spec: TaskSpec,
+    data: prepare.TaskImages,
     teacher: TeacherResult,
-    data: prepare.TaskImages | None = None,
 ) -> TaskContext:
     """All that a predictor sees of a task but its students.
 
     Args:
       experiment: The settings.
       spec: The task.
+      data: Its images.
       teacher: Its teacher.
-      data: Its images, if they are at hand.
     """
     space = experiment.space
     variables = jax.tree.map(jnp.asarray, teacher.variables)
-    if data is None:
-        data = prepare.load_images(experiment, spec)
     images = pooled = None
     if experiment.predictor.sees_images:
         chosen = probe_images(experiment, spec, data, experiment.predictor.probe_images)
